@@ -1,0 +1,82 @@
+"""Attention: within a frame, back in time, and over all earlier frames at once.
+
+Shapes: B videos, C channels, T frames, H rows, W columns; N = T*H*W tokens in (t, h, w) raster
+order, G heads of D channels, P = B*H*W pixels, F = B*T frames, L = H*W tokens of a frame.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from infotok_core.layers import FrameNorm, SpatialConv
+
+__all__ = ["SpatialAttention", "TemporalAttention", "block_causal_attention"]
+
+
+def block_causal_attention(q_BGND: Tensor, k_BGND: Tensor, v_BGND: Tensor, *, num_frames: int) -> Tensor:
+    """Attention in which a token sees its own frame entirely and every frame before it.
+
+    One call per frame over the growing prefix: nothing of size N x N exists, and about half the
+    work of masked dense attention is done.
+
+    Args:
+        q_BGND: Queries; N a multiple of ``num_frames``.
+        k_BGND: Keys.
+        v_BGND: Values.
+        num_frames: Latent frames in the sequence.
+    """
+    length = q_BGND.shape[2] // num_frames
+    frames = [
+        F.scaled_dot_product_attention(
+            q_BGND[:, :, start : start + length],
+            k_BGND[:, :, : start + length],
+            v_BGND[:, :, : start + length],
+        )
+        for start in range(0, num_frames * length, length)
+    ]
+    return torch.cat(frames, dim=2)
+
+
+class _SingleHead(nn.Module):
+    """Norm, projections and residual shared by the two kinds; one head over all channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = FrameNorm(channels)
+        self.q = SpatialConv(channels, channels)
+        self.k = SpatialConv(channels, channels)
+        self.v = SpatialConv(channels, channels)
+        self.proj_out = SpatialConv(channels, channels)
+
+
+class SpatialAttention(_SingleHead):
+    """Each pixel looks at all pixels of its frame."""
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """Same shape."""
+        h = self.norm(x_BCTHW)
+        q_FLC, k_FLC, v_FLC = (
+            layer(h).permute(0, 2, 3, 4, 1).flatten(2, 3).flatten(0, 1)
+            for layer in (self.q, self.k, self.v)
+        )
+        y_FLC = F.scaled_dot_product_attention(q_FLC, k_FLC, v_FLC)
+        b, _, t, height, width = x_BCTHW.shape
+        y_BCTHW = y_FLC.unflatten(1, (height, width)).unflatten(0, (b, t)).permute(0, 4, 1, 2, 3)
+        return x_BCTHW + self.proj_out(y_BCTHW)
+
+
+class TemporalAttention(_SingleHead):
+    """Each pixel looks at itself in its own and earlier frames."""
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """Same shape."""
+        h = self.norm(x_BCTHW)
+        q_PTC, k_PTC, v_PTC = (
+            layer(h).permute(0, 3, 4, 2, 1).flatten(0, 2) for layer in (self.q, self.k, self.v)
+        )
+        y_PTC = F.scaled_dot_product_attention(q_PTC, k_PTC, v_PTC, is_causal=True)
+        b, _, _, height, width = x_BCTHW.shape
+        y_BCTHW = y_PTC.unflatten(0, (b, height, width)).permute(0, 4, 3, 1, 2)
+        return x_BCTHW + self.proj_out(y_BCTHW)

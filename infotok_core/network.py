@@ -1,0 +1,132 @@
+"""The whole network under the published parameter names: pure tensors in, tensors out.
+
+Shapes: B videos, C channels, T frames, H rows, W columns; lower-case t, h, w the latent grid.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from infotok_core.compressor import TransformerLayer, rotary_tables, run_stack
+from infotok_core.config import TokenizerConfig
+from infotok_core.decoder import Decoder
+from infotok_core.encoder import Encoder
+from infotok_core.fsq import FSQ, Quantized
+from infotok_core.layers import SpatialConv
+
+__all__ = ["Network", "build_network"]
+
+
+class Network(nn.Module):
+    """Encoder, compressor, quantiser, decompressor, decoder.
+
+    Every step is causal in time: a prefix of the video gives a prefix of the latent, of the tokens
+    and of the reconstruction. No step depends on another video of the batch, up to the rounding of
+    the kernels a batch size selects.
+    """
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.quant_conv = SpatialConv(config.z_channels, config.embedding_dim)
+        self.post_quant_conv = SpatialConv(config.embedding_dim, config.z_channels)
+        self.quantizer = FSQ(config.levels)
+        if config.transformer is not None:
+            self._add_transformers(config)
+
+    def _add_transformers(self, config: TokenizerConfig) -> None:
+        inner = config.transformer
+        assert inner is not None
+        self.temporal_embed = nn.Parameter(
+            torch.empty(inner.max_frames, inner.hidden).normal_(std=inner.init_std)
+        )
+        same = inner.hidden == config.z_channels
+        # One pair of maps serves both directions.
+        self.vit_conv: nn.Module = (
+            nn.Identity() if same else nn.Linear(config.z_channels, inner.hidden, bias=False)
+        )
+        self.post_vit_conv: nn.Module = (
+            nn.Identity() if same else nn.Linear(inner.hidden, config.z_channels, bias=False)
+        )
+        self.vit_encoder = nn.ModuleList(TransformerLayer(inner) for _ in range(inner.encoder_layers))
+        self.vit_decoder = nn.ModuleList(TransformerLayer(inner) for _ in range(inner.decoder_layers))
+        rows, columns = rotary_tables(inner)
+        self.register_buffer("row_turns", rows, persistent=False)
+        self.register_buffer("column_turns", columns, persistent=False)
+
+    row_turns: Tensor
+    column_turns: Tensor
+
+    def encode(self, video_BCTHW: Tensor) -> Tensor:
+        """The CNN's latent ``[B, z, t, h, w]`` of a video in [-1, 1]; T = 1 + 4k for temporal 4."""
+        return self.encoder(video_BCTHW)
+
+    def compress(self, latent_Bzthw: Tensor) -> Tensor:
+        """The latent after the compressor's transformer; same shape. Identity without one."""
+        if self.config.transformer is None:
+            return latent_Bzthw
+        return self._transform(self.vit_encoder, latent_Bzthw)
+
+    def quantize(self, latent_Bzthw: Tensor) -> Quantized:
+        """Codes and indices of a compressed latent."""
+        return self.quantizer(self.quant_conv(latent_Bzthw))
+
+    def dequantize(self, indices_Bthw: Tensor) -> Tensor:
+        """Codes of indices, in the network's precision."""
+        return self.quantizer.decode(indices_Bthw).to(self.post_quant_conv.conv3d.weight.dtype)
+
+    def embed(self, codes_BCthw: Tensor) -> Tensor:
+        """Codes (0 where dropped) to the decompressor's input ``[B, z, t, h, w]``."""
+        return self.post_quant_conv(codes_BCthw.to(self.post_quant_conv.conv3d.weight.dtype))
+
+    def decompress(self, latent_Bzthw: Tensor) -> Tensor:
+        """The latent after the decompressor's transformer; same shape. Identity without one."""
+        if self.config.transformer is None:
+            return latent_Bzthw
+        return self._transform(self.vit_decoder, latent_Bzthw)
+
+    def decode(self, latent_Bzthw: Tensor) -> Tensor:
+        """The video ``[B, 3, T, H, W]``, unclamped."""
+        return self.decoder(latent_Bzthw)
+
+    def decode_codes(self, codes_BCthw: Tensor) -> Tensor:
+        """Codes to video: `embed`, `decompress`, `decode`."""
+        return self.decode(self.decompress(self.embed(codes_BCthw)))
+
+    def tokenize(self, video_BCTHW: Tensor) -> Quantized:
+        """Video to codes and indices: `encode`, `compress`, `quantize`."""
+        return self.quantize(self.compress(self.encode(video_BCTHW)))
+
+    def forward(self, video_BCTHW: Tensor, keep_Bthw: Tensor | None = None) -> Tensor:
+        """Reconstruct, dropping the positions where ``keep`` is 0; no gradient reaches those codes."""
+        codes = self.tokenize(video_BCTHW).codes_BCTHW
+        if keep_Bthw is not None:
+            codes = codes * keep_Bthw.unsqueeze(1).to(codes.dtype)
+        return self.decode_codes(codes)
+
+    def _transform(self, layers: nn.ModuleList, latent_Bzthw: Tensor) -> Tensor:
+        x = _per_position(self.vit_conv, latent_Bzthw)
+        x = run_stack(
+            layers,
+            x,
+            temporal_embed_TC=self.temporal_embed,
+            row_turns=self.row_turns,
+            column_turns=self.column_turns,
+        )
+        return _per_position(self.post_vit_conv, x)
+
+
+def _per_position(layer: nn.Module, x_BCTHW: Tensor) -> Tensor:
+    if isinstance(layer, nn.Identity):
+        return x_BCTHW
+    return layer(x_BCTHW.movedim(1, -1)).movedim(-1, 1)
+
+
+def build_network(config: TokenizerConfig, *, seed: int) -> Network:
+    """A network with random weights that depend on the seed alone; torch's own generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(config)

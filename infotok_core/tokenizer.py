@@ -1,0 +1,183 @@
+"""The tokenizer as its callers see it: uint8 video to tokens with their information, and back.
+
+Shapes: B windows, T frames, H rows, W columns, C = 3 colours; lower-case t, h, w the latent grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from infotok_core.checkpoint import Checkpoint, load_checkpoint
+from infotok_core.config import TokenizerConfig
+from infotok_core.information import token_information
+from infotok_core.network import Network
+
+__all__ = ["Analysis", "Tokenizer", "from_uint8", "to_uint8", "valid_latent_frames"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """Everything selection needs: nothing the encoder does depends on the rate."""
+
+    codes_Bthw: Tensor
+    """int32 in [0, codebook size)."""
+    information_Bthw: Tensor
+    """float32, >= 0: mean |x - y| on pixels in [-1, 1]; see `token_information`."""
+
+
+def valid_latent_frames(num_frames: int, temporal_compression: int) -> int:
+    """Latent frames that hold something of the first ``num_frames`` frames of a padded window."""
+    if num_frames < 1:
+        raise ValueError(f"a window has at least one frame, not {num_frames}")
+    return 1 + -(-(num_frames - 1) // temporal_compression)
+
+
+def from_uint8(video_BTHWC: Tensor, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """``[B, C, T, H, W]`` in [-1, 1]."""
+    return (video_BTHWC.permute(0, 4, 1, 2, 3).float() / 255 * 2 - 1).to(dtype)
+
+
+def to_uint8(video_BCTHW: Tensor) -> Tensor:
+    """``[B, T, H, W, C]`` uint8, rounded half up, from [-1, 1]; what lies outside is clamped."""
+    unit = ((video_BCTHW.float() + 1) / 2).clamp(0, 1)
+    return (unit * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 4, 1)
+
+
+class Tokenizer:
+    """A network on a device, in a precision.
+
+    On a CPU windows run one at a time, so a result never depends on which others it came with; the
+    caller sets the number of threads once, since that may change the last bit. On a GPU the batch
+    runs as given: pad it to a fixed size where bytes have to repeat.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.fingerprint: str = checkpoint.fingerprint
+        self.ema_loss: float | None = checkpoint.ema_loss
+        self.device = torch.device(device)
+        self.dtype = dtype
+        if self.device.type == "cpu" and dtype != torch.float32:
+            raise ValueError(f"the CPU computes in float32 alone, not {dtype}")
+        network = checkpoint.network.to(device=self.device, dtype=dtype)
+        self.network: Network = network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+        self.network.requires_grad_(requires_grad=False).eval()
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path = "default",
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        config: TokenizerConfig | None = None,
+    ) -> Self:
+        """Load weights (see `load_checkpoint`) and place them.
+
+        Raises:
+            CheckpointError: If the weights cannot be used.
+            ValueError: If the device does not compute in ``dtype``.
+        """
+        return cls(load_checkpoint(checkpoint, config=config), device=device, dtype=dtype)
+
+    @property
+    def config(self) -> TokenizerConfig:
+        """The network's shape."""
+        return self.network.config
+
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """The grid (t, h, w) of a window.
+
+        Raises:
+            ValueError: If the network does not take such a window; nothing is padded here.
+        """
+        temporal, spatial = self.config.temporal_compression, self.config.spatial_compression
+        if frames < 1 or (frames - 1) % temporal:
+            raise ValueError(f"a window has 1 + {temporal}k frames, not {frames}")
+        if min(height, width) < spatial or height % spatial or width % spatial:
+            raise ValueError(f"frame sides are multiples of {spatial}, not {height}x{width}")
+        grid = (1 + (frames - 1) // temporal, height // spatial, width // spatial)
+        inner = self.config.transformer
+        if inner and (grid[0] > inner.max_frames or max(grid[1:]) > inner.max_positions):
+            raise ValueError(
+                f"grid {grid} exceeds the embeddings: {inner.max_frames} frames of "
+                f"{inner.max_positions} rows and columns"
+            )
+        return grid
+
+    @torch.inference_mode()
+    def analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
+        """Tokens of every position, and the information of each, on the tokenizer's device.
+
+        Args:
+            video_u8_BTHWC: uint8 RGB, at full window shape, on any device.
+
+        Raises:
+            ValueError: If dtype or shape do not fit.
+        """
+        if video_u8_BTHWC.dtype != torch.uint8 or video_u8_BTHWC.dim() != 5:
+            raise ValueError(
+                f"expected uint8 [B, T, H, W, 3], not {video_u8_BTHWC.dtype} "
+                f"{list(video_u8_BTHWC.shape)}"
+            )
+        batch, frames, height, width, colours = video_u8_BTHWC.shape
+        if batch < 1 or colours != 3:
+            raise ValueError(f"expected at least one window of 3 colours: {[batch, colours]}")
+        self.latent_shape(frames, height, width)
+        parts = [self._analyse(part) for part in self._parts(video_u8_BTHWC)]
+        return Analysis(
+            codes_Bthw=torch.cat([part.codes_Bthw for part in parts]),
+            information_Bthw=torch.cat([part.information_Bthw for part in parts]),
+        )
+
+    @torch.inference_mode()
+    def reconstruct(self, codes_Bthw: Tensor, keep_Bthw: Tensor) -> Tensor:
+        """The video that kept tokens give, ``[B, T, H, W, 3]`` uint8 on the tokenizer's device.
+
+        Args:
+            codes_Bthw: Integer indices; ignored where dropped, but still in the codebook's range.
+            keep_Bthw: bool; False drops a position (it becomes the zero code).
+
+        Raises:
+            ValueError: If shapes differ or an index is outside the codebook.
+        """
+        if codes_Bthw.shape != keep_Bthw.shape or codes_Bthw.dim() != 4:
+            raise ValueError(
+                f"codes {list(codes_Bthw.shape)} and keep {list(keep_Bthw.shape)} are not [B, t, h, w]"
+            )
+        low, high = int(codes_Bthw.min()), int(codes_Bthw.max())
+        if low < 0 or high >= self.config.codebook_size:
+            raise ValueError(f"codes {low}..{high} exceed 0..{self.config.codebook_size - 1}")
+        pairs = zip(self._parts(codes_Bthw), self._parts(keep_Bthw), strict=True)
+        return torch.cat([self._reconstruct(codes, keep) for codes, keep in pairs])
+
+    def _parts(self, batch: Tensor) -> list[Tensor]:
+        parts = batch.split(1) if self.device.type == "cpu" else (batch,)
+        return [part.to(self.device) for part in parts]
+
+    def _analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
+        video_BCTHW = from_uint8(video_u8_BTHWC)
+        tokens = self.network.tokenize(video_BCTHW.to(self.dtype))
+        reconstruction_BCTHW = self.network.decode_codes(tokens.codes_BCTHW)
+        information = token_information(
+            video_BCTHW,
+            reconstruction_BCTHW.float(),
+            temporal=self.config.temporal_compression,
+            spatial=self.config.spatial_compression,
+        )
+        return Analysis(codes_Bthw=tokens.indices_BTHW, information_Bthw=information)
+
+    def _reconstruct(self, codes_Bthw: Tensor, keep_Bthw: Tensor) -> Tensor:
+        codes_BCthw = self.network.dequantize(codes_Bthw)
+        kept = codes_BCthw * keep_Bthw.unsqueeze(1).to(codes_BCthw.dtype)
+        return to_uint8(self.network.decode_codes(kept))

@@ -1,0 +1,185 @@
+"""Pass one: every video decoded once, every window encoded once, a receipt for each video.
+
+```
+plan rows without a receipt ──waves──▶ decode tasks ──uint8 units──▶ tokenizer actors
+                                            │                             │ unit objects
+                                            └──────── status rows ────────┴──▶ driver ──▶ receipts
+```
+
+The driver holds what is in flight and nothing else. A wave ends when Ray is through with it or gives
+up; videos of the wave that have no receipt then are run again, and after ``limits.attempts`` rounds
+are set aside as WORKER_LOST. Whatever Ray reports, only receipts count.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import ray
+import ray.data
+
+from pipelines.observe import Progress
+from pipelines.plan import Plan
+from pipelines.receipts import ReceiptBuilder, lost_receipt
+from pipelines.ray_stream import poll
+from pipelines.records import Status, table_to_statuses
+from pipelines.stages import AnalyseUnits, StageSpec, decode_videos
+
+__all__ = ["analyse"]
+
+_BLOCK_VIDEOS = 16
+_BLOCK_BYTES = 64 << 20
+_WRITERS = 8
+
+log = logging.getLogger(__name__)
+
+
+def analyse(plan: Plan, spec: StageSpec, progress: Progress) -> None:
+    """Analyse every planned video that has no receipt yet.
+
+    Args:
+        progress: Is told about every unit and video; its watchdog and stop flag are honoured.
+
+    Raises:
+        InterruptedRunError: If asked to stop; everything stored so far is kept.
+        StalledError: If nothing moves for ``runtime.watchdog_s``.
+    """
+    finished = spec.work.finished_videos()
+    rows = (row for row in _counted(plan, finished, progress) if row["video_id"] not in finished)
+    progress.start()
+    lost: list[dict[str, Any]] = []
+    for wave in _batched(rows, spec.config.runtime.wave_videos):
+        lost += _run_wave(wave, spec, progress)
+    for _ in range(1, spec.config.limits.attempts):
+        if not lost:
+            return
+        log.warning("%d videos came back without a result; running them again", len(lost))
+        lost = _run_wave(lost, spec, progress)
+    for row in lost:
+        spec.work.put_receipt(lost_receipt(row, attempts=spec.config.limits.attempts))
+        progress.item_done(row["size"], quarantined=True)
+
+
+def _counted(plan: Plan, finished: Any, progress: Progress) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+    # A resumed run starts its bar where the last one stopped. One more pass over the plan, but
+    # counting as the waves go would let the ETA jump.
+    for row in plan.rows():
+        if row["video_id"] in finished:
+            progress.done += 1
+            progress.done_bytes += row["size"]
+    yield from plan.rows()
+
+
+def _run_wave(
+    rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Progress
+) -> list[dict[str, Any]]:
+    """Run some videos through Ray; returns those without a receipt afterwards."""
+    stored = spec.work.stored_units({row["video_id"]: row["version"] for row in rows})
+    rows = [{**row, "stored_units": sorted(stored.get(row["video_id"], []))} for row in rows]
+    sizes = {row["video_id"]: row["size"] for row in rows}
+    builders: defaultdict[str, ReceiptBuilder] = defaultdict(ReceiptBuilder)
+    closed: set[str] = set()
+    with ThreadPoolExecutor(_WRITERS) as writers:
+        pending = []
+        for status in _statuses(rows, spec, progress):
+            if status.video in closed:
+                continue
+            builder = builders[status.video]
+            builder.add(status)
+            if status.kind == "unit" and "entry" in status.payload:
+                entry = status.payload["entry"]
+                progress.advance(windows=entry["windows"], tokens=entry["tokens"])
+            receipt = builder.receipt(status.video)
+            if receipt is not None:
+                closed.add(status.video)
+                del builders[status.video]
+                pending.append(writers.submit(spec.work.put_receipt, receipt))
+                progress.item_done(
+                    sizes[status.video], quarantined=receipt.status == "quarantined"
+                )
+        for future in pending:
+            future.result()
+    return [row for row in rows if row["video_id"] not in closed]
+
+
+def _statuses(
+    rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Progress
+) -> Iterator[Status]:
+    """The Ray Data chain of pass one."""
+    runtime = spec.config.runtime
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    # One unit of 16 windows is 104 MB: larger blocks would only hold the first unit back.
+    context.target_max_block_size = 64 << 20
+    gpu = spec.device == "cuda"
+    with ray.data.DataContext.current(context):
+        dataset = (
+            ray.data.from_arrow(list(_blocks(rows)))
+            .map_batches(
+                decode_videos,
+                fn_kwargs={"spec": spec},
+                batch_size=None,
+                batch_format="pyarrow",
+                compute=ray.data.TaskPoolStrategy(size=runtime.decoders),
+                num_cpus=1,
+            )
+            .map_batches(
+                AnalyseUnits,
+                fn_constructor_kwargs={"spec": spec},
+                batch_size=runtime.units_per_call,
+                batch_format="pyarrow",
+                zero_copy_batch=True,
+                compute=ray.data.ActorPoolStrategy(size=num_actors(spec)),
+                # No CPU share: actors that hold every CPU leave none to decode (ray#44687).
+                num_cpus=0,
+                num_gpus=1 if gpu else 0,
+            )
+        )
+        for batch in poll(dataset, progress):
+            yield from table_to_statuses(batch)
+
+
+def num_actors(spec: StageSpec) -> int:
+    """Tokenizer actors: as configured, else one per GPU, or per ``cpu_threads`` CPUs."""
+    if spec.config.runtime.actors is not None:
+        return spec.config.runtime.actors
+    resources = ray.cluster_resources()
+    if spec.device == "cuda":
+        return max(1, int(resources.get("GPU", 0)))
+    return max(1, int(resources.get("CPU", 1)) // spec.config.tokenizer.cpu_threads)
+
+
+def _blocks(rows: Sequence[dict[str, Any]]) -> Iterator[pa.Table]:
+    """Videos per decode task: few enough to spread, enough to hide the cost of a task."""
+    schema = pa.schema(
+        [
+            ("uri", pa.string()),
+            ("video_id", pa.string()),
+            ("size", pa.int64()),
+            ("version", pa.string()),
+            ("stored_units", pa.list_(pa.int32())),
+        ]
+    )
+    most = 1 if len(rows) < 256 else _BLOCK_VIDEOS
+    block: list[dict[str, Any]] = []
+    filled = 0
+    for row in rows:
+        if block and (len(block) >= most or filled + row["size"] > _BLOCK_BYTES):
+            yield pa.Table.from_pylist(block, schema=schema)
+            block, filled = [], 0
+        block.append(row)
+        filled += row["size"]
+    if block:
+        yield pa.Table.from_pylist(block, schema=schema)
+
+
+def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    iterator = iter(rows)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

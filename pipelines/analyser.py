@@ -1,0 +1,163 @@
+"""Units in, unit objects out: the part of the tokenizer actor that is not Ray.
+
+Results must not depend on which windows happen to share a batch. On a CPU windows run one at a
+time. On a GPU a batch always has the same padded size and one shape, across units and videos;
+each result is put back by the position it was taken from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infotok_core.tokenizer import Analysis
+from pipelines.records import DecodedUnit
+from schemas.failures import Failure, FailureReason, FailureStage
+from schemas.receipts import UnitEntry
+from schemas.statistics import ElboAccumulator, ElboBins
+from schemas.units import encode_unit, window_sum
+from schemas.windows import WindowAnalysis
+
+__all__ = ["AnalysedUnit", "UnitAnalyser", "VideoTokenizer", "describe_unit"]
+
+log = logging.getLogger(__name__)
+
+
+class VideoTokenizer(Protocol):
+    """What pass one needs of a tokenizer; `infotok_core.tokenizer.Tokenizer` is one."""
+
+    fingerprint: str
+    device: torch.device
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        """Full-rate codes and per-token information of a batch of windows."""
+        ...
+
+    def valid_latent_frames(self, num_frames: int, /) -> int:
+        """Latent frames that hold the first ``num_frames`` frames."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysedUnit:
+    """What became of a unit: an object to store, or the failure of its video."""
+
+    unit: DecodedUnit
+    data: bytes = b""
+    failure: Failure | None = None
+
+
+class UnitAnalyser:
+    """Runs a tokenizer over units of any video, in batches that cross unit borders.
+
+    Args:
+        batch_size: Windows per GPU batch; the last one is padded. Halved, for good, when the GPU
+            runs out of memory.
+    """
+
+    def __init__(self, tokenizer: VideoTokenizer, *, batch_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._batch_size = batch_size if tokenizer.device.type != "cpu" else 1
+
+    def analyse(self, units: Sequence[DecodedUnit]) -> Iterator[AnalysedUnit]:
+        """One result per unit, in order."""
+        results: dict[tuple[int, int], WindowAnalysis] = {}
+        shapes = sorted({unit.frames_NTHWC.shape[1:] for unit in units})
+        for shape in shapes:
+            places = [
+                (index, window)
+                for index, unit in enumerate(units)
+                if unit.frames_NTHWC.shape[1:] == shape
+                for window in range(len(unit.spans))
+            ]
+            start = 0
+            while start < len(places):
+                batch = places[start : start + self._batch_size]
+                try:
+                    analysed = self._batch(units, batch)
+                except torch.cuda.OutOfMemoryError:
+                    self._halve()
+                    continue
+                results.update(zip(batch, analysed, strict=True))
+                start += len(batch)
+        for index, unit in enumerate(units):
+            windows = [results.pop((index, window)) for window in range(len(unit.spans))]
+            yield self._encode(unit, windows)
+
+    def _halve(self) -> None:
+        torch.cuda.empty_cache()
+        if self._batch_size == 1:
+            raise MemoryError("the GPU cannot hold one window of this shape")
+        self._batch_size //= 2
+        log.warning("GPU out of memory: batches of %d from now on", self._batch_size)
+
+    def _batch(
+        self, units: Sequence[DecodedUnit], places: Sequence[tuple[int, int]]
+    ) -> list[WindowAnalysis]:
+        frames = [units[index].frames_NTHWC[window] for index, window in places]
+        frames += [frames[-1]] * (self._batch_size - len(frames))
+        # Frames are views into shared memory; stack copies them once, off Ray's object store.
+        video_BTHWC = torch.from_numpy(np.stack(frames)).to(self._tokenizer.device)
+        analysis = self._tokenizer.analyse(video_BTHWC)
+        codes = analysis.codes_Bthw.cpu().numpy().astype(np.uint16)
+        information = _half(analysis.information_Bthw.cpu().numpy())
+        assert codes.shape[0] == information.shape[0] == self._batch_size
+        windows: list[WindowAnalysis] = []
+        for row, (index, window) in enumerate(places):
+            span = units[index].spans[window]
+            valid = self._tokenizer.valid_latent_frames(span.num_frames)
+            windows.append(
+                WindowAnalysis(
+                    span=span, codes=codes[row, :valid], information=information[row, :valid]
+                )
+            )
+        return windows
+
+    def _encode(self, unit: DecodedUnit, windows: Sequence[WindowAnalysis]) -> AnalysedUnit:
+        for window in windows:
+            if not np.isfinite(window.information).all():
+                detail = f"window {window.span.window_index}: information is not finite"
+                failure = Failure(
+                    reason=FailureReason.NON_FINITE, stage=FailureStage.ANALYSE, detail=detail
+                )
+                return AnalysedUnit(unit=unit, failure=failure)
+        data = encode_unit(
+            windows,
+            video=unit.video,
+            unit_index=unit.unit_index,
+            tokenizer=self._tokenizer.fingerprint,
+        )
+        return AnalysedUnit(unit=unit, data=data)
+
+
+def describe_unit(
+    path: str, unit_id: str, data: bytes, windows: Sequence[WindowAnalysis]
+) -> tuple[UnitEntry, ElboBins]:
+    """The line of the receipt that stands for a unit object, and its share of the statistics."""
+    accumulator = ElboAccumulator()
+    for window in windows:
+        accumulator.add(window_sum(window.information), window.codes.size)
+    entry = UnitEntry(
+        unit_id=unit_id,
+        path=path,
+        windows=len(windows),
+        tokens=sum(window.codes.size for window in windows),
+        sha256=hashlib.sha256(data).hexdigest(),
+        num_bytes=len(data),
+    )
+    return entry, accumulator.freeze()
+
+
+def _half(information: NDArray[np.float32]) -> NDArray[np.float16]:
+    # Rounded once, here: selection only ever sees the stored float16 values, so that reusing pass
+    # one and computing it again agree.
+    with np.errstate(over="ignore"):
+        return information.astype(np.float16)

@@ -1,0 +1,192 @@
+"""Every choice a run can make, as frozen, typed, validated data.
+
+A `RunConfig` is read from TOML (see ``jobs/config.py``), overridden with ``--set a.b=value``,
+and stored, as it took effect, beside the output. An unknown key is an error. Which fields decide
+the *content* of the corpus, and therefore its identity, is said by `RunConfig.analysis_identity`
+(pass one) and `RunConfig.tokens_identity` (pass two); all other fields may change between a kill
+and the resume without changing one byte of the output.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "DecodeLimits",
+    "OutputConfig",
+    "RoutingConfig",
+    "RunConfig",
+    "RuntimeConfig",
+    "SourceConfig",
+    "SpaceConfig",
+    "StorageConfig",
+    "TokenizerConfigRef",
+    "WindowConfig",
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StorageConfig(_Frozen):
+    """How to reach a store. Credentials come from the environment or the profile, never from here."""
+
+    endpoint_url: str | None = None
+    """S3 endpoint, for stores other than AWS: ``http://127.0.0.1:9000``."""
+    profile: str | None = None
+    """Named profile of ``~/.aws/config``."""
+    region: str | None = None
+    anonymous: bool = False
+    """Read a public bucket without credentials."""
+
+
+class SourceConfig(_Frozen):
+    """Which objects are videos of the corpus."""
+
+    include: tuple[str, ...] = ("*",)
+    """Glob patterns on the path relative to the source root; hidden files are never listed."""
+    exclude: tuple[str, ...] = ()
+    uri_column: str = "uri"
+    """Column of a CSV/JSONL/Parquet manifest that holds the URI; other columns ride along."""
+
+
+class WindowConfig(_Frozen):
+    """How a video is cut in time. A window is the paper's clip."""
+
+    frames: Annotated[int, Field(ge=1, le=193)] = 33
+    """Frames per window: 1 + 4k."""
+    overlap: Annotated[int, Field(ge=0)] = 0
+    """Frames shared with the window before."""
+    fps: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """Resample to this rate by presentation time (last frame with pts <= t); None keeps every frame."""
+    tail: Literal["pad", "drop"] = "pad"
+    """``pad``: run the last, shorter window at full shape and keep the latent frames with real content."""
+
+    @model_validator(mode="after")
+    def _check(self) -> WindowConfig:
+        if self.frames % 4 != 1:
+            raise ValueError(f"window.frames must be 1 + 4k, not {self.frames}")
+        if self.overlap >= self.frames:
+            raise ValueError(f"window.overlap {self.overlap} must be smaller than frames {self.frames}")
+        return self
+
+
+class SpaceConfig(_Frozen):
+    """How a frame is cut and scaled."""
+
+    mode: Literal["crop", "keep"] = "crop"
+    """``crop``: short side to ``size``, centre crop to a square. ``keep``: short side to ``size``,
+    aspect kept, both sides cropped to multiples of 16."""
+    size: Annotated[int, Field(ge=16, le=2048, multiple_of=16)] = 256
+
+
+class DecodeLimits(_Frozen):
+    """What one video may cost before it is set aside."""
+
+    max_pixels: Annotated[int, Field(gt=0)] = 8192 * 4352
+    """Pixels of one source frame."""
+    max_frames: Annotated[int, Field(gt=0)] = 20_000_000
+    """Decoded frames of one video."""
+    max_bytes: Annotated[int, Field(gt=0)] = 1 << 40
+    """Size of the source object."""
+    stall_s: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds without a new window before the decoder is killed."""
+    total_s: Annotated[float, Field(gt=0)] = 6 * 3600.0
+    """Seconds of decoding (time spent waiting for the consumer excluded) for one video."""
+    memory_mb: Annotated[int, Field(ge=256)] = 4096
+    """Address space of the decoding process, above what it needs at rest."""
+    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    """Starts of a video or unit whose process died, before it is set aside."""
+
+
+class TokenizerConfigRef(_Frozen):
+    """Which tokenizer, and how it computes."""
+
+    checkpoint: str = "default"
+    """``default`` (shipped), a directory of ours, or a published ``.pt`` file."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    batch_size: Annotated[int, Field(ge=1, le=256)] = 8
+    """Windows per GPU batch, always padded to this many. On CPU windows run one at a time."""
+    cpu_threads: Annotated[int, Field(ge=1)] = 2
+
+
+class RoutingConfig(_Frozen):
+    """How many tokens each window gets, and which."""
+
+    rate: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Token-weighted mean share of kept tokens over the corpus."""
+    router: Literal["global_elbo", "static"] = "global_elbo"
+    budget: Literal["exact", "paper"] = "exact"
+    """``exact``: solve for the scale so that the corpus mean is ``rate`` in spite of clipping.
+    ``paper``: N = rate * ELBO / E[ELBO] (Eq. 4)."""
+    expected_elbo: Annotated[float, Field(gt=0)] | None = None
+    """Use this E[ELBO] instead of the measured one (implies the paper's rule)."""
+    min_rate: Annotated[float, Field(gt=0, le=1)] = 1 / 16
+
+
+class OutputConfig(_Frozen):
+    """What is written."""
+
+    format: Literal["parquet", "webdataset", "both"] = "parquet"
+    shard_source_bytes: Annotated[int, Field(gt=0)] = 2 << 30
+    """Source bytes per shard (a fixed list of videos)."""
+    file_bytes: Annotated[int, Field(gt=0)] = 256 << 20
+    """Target size of one data file, before compression."""
+    row_group_rows: Annotated[int, Field(gt=0)] = 1024
+    parquet_encoding: Literal["byte_stream_split", "dictionary"] = "byte_stream_split"
+    split: Annotated[str, Field(pattern=r"^[a-z0-9_-]+$")] = "train"
+    """First part of every data file's name."""
+    licence: str = "unknown"
+    """Licence of the corpus, for the dataset card."""
+
+
+class RuntimeConfig(_Frozen):
+    """How the work is spread. Nothing here changes a byte of the output."""
+
+    actors: Annotated[int, Field(ge=1)] | None = None
+    """Tokenizer actors; None: one per GPU, or on CPU one per two cores."""
+    decoders: Annotated[int, Field(ge=1)] | None = None
+    """Concurrent decode tasks; None: Ray decides from the free CPUs."""
+    wave_videos: Annotated[int, Field(ge=1)] = 4096
+    units_per_call: Annotated[int, Field(ge=1, le=64)] = 1
+    second_pass: Literal["reuse", "recompute"] = "reuse"
+    watchdog_s: Annotated[float, Field(gt=0)] = 1800.0
+    """Seconds without any progress before the run ends with its own exit code."""
+    progress_s: Annotated[float, Field(gt=0)] = 10.0
+    single_writer: bool = False
+    """Start although the store ignores conditional writes (only one run may write)."""
+    max_failure_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """The run fails (after writing everything) if more videos than this share are quarantined."""
+
+
+class RunConfig(_Frozen):
+    """The whole configuration of a run."""
+
+    source: SourceConfig = SourceConfig()
+    source_storage: StorageConfig = StorageConfig()
+    output_storage: StorageConfig = StorageConfig()
+    window: WindowConfig = WindowConfig()
+    space: SpaceConfig = SpaceConfig()
+    limits: DecodeLimits = DecodeLimits()
+    tokenizer: TokenizerConfigRef = TokenizerConfigRef()
+    routing: RoutingConfig = RoutingConfig()
+    output: OutputConfig = OutputConfig()
+    runtime: RuntimeConfig = RuntimeConfig()
+
+    def analysis_identity(self) -> dict[str, Any]:
+        """Fields that decide what pass one stores. The tokenizer enters by its fingerprint, elsewhere."""
+        limits = self.limits.model_dump(include={"max_pixels", "max_frames", "max_bytes"})
+        return {
+            "window": self.window.model_dump(),
+            "space": self.space.model_dump(),
+            "limits": limits,
+            "dtype": self.tokenizer.dtype,
+        }
+
+    def tokens_identity(self) -> dict[str, Any]:
+        """Fields that decide what pass two writes, given pass one."""
+        return {"routing": self.routing.model_dump(), "output": self.output.model_dump()}

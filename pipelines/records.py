@@ -1,0 +1,153 @@
+"""What travels between the stages of pass one, as Arrow rows: the only place arrays become rows.
+
+Decoding sends one row per unit with its frames (uint8, zero-copy in and out of the object store)
+and one row when the video ends; the tokenizer actors turn unit rows into small status rows and pass
+the others through. Floats and Python objects never travel.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.failures import Failure, FailureReason, FailureStage
+from schemas.windows import WindowSpan
+
+__all__ = [
+    "DecodedUnit",
+    "Status",
+    "failure_from_json",
+    "failure_to_json",
+    "statuses_to_table",
+    "table_to_statuses",
+    "table_to_units",
+    "unit_to_table",
+]
+
+Kind = Literal["unit", "end"]
+
+_SCHEMA = pa.schema(
+    [
+        pa.field("kind", pa.string()),
+        pa.field("video_id", pa.string()),
+        pa.field("payload", pa.string()),
+        # Present on a unit that is to be analysed; 16 windows of 33x256x256 are 104 MB.
+        pa.field("frames", pa.large_binary()),
+        pa.field("shape", pa.list_(pa.int32())),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodedUnit:
+    """Windows of one unit on their way to the tokenizer.
+
+    Attributes:
+        path: Name of the unit object to store.
+        frames_NTHWC: uint8; N windows, tails padded by repeating the last frame.
+    """
+
+    video: str
+    unit_index: int
+    path: str
+    spans: tuple[WindowSpan, ...]
+    frames_NTHWC: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """A small row for the driver: a unit was stored (or failed), or a video ended."""
+
+    kind: Kind
+    video: str
+    payload: Mapping[str, Any]
+
+
+def unit_to_table(unit: DecodedUnit) -> pa.Table:
+    """One row; the frames are referenced, not copied."""
+    payload = {
+        "unit_index": unit.unit_index,
+        "path": unit.path,
+        "spans": [asdict(span) for span in unit.spans],
+    }
+    frames = np.ascontiguousarray(unit.frames_NTHWC).reshape(-1)
+    offsets = pa.py_buffer(np.array([0, frames.nbytes], np.int64))
+    binary = pa.Array.from_buffers(pa.large_binary(), 1, [None, offsets, pa.py_buffer(frames)])
+    columns = [
+        pa.array(["unit"]),
+        pa.array([unit.video]),
+        pa.array([json.dumps(payload)]),
+        binary,
+        pa.array([list(unit.frames_NTHWC.shape)], pa.list_(pa.int32())),
+    ]
+    return pa.Table.from_arrays(columns, schema=_SCHEMA)
+
+
+def statuses_to_table(statuses: Sequence[Status]) -> pa.Table:
+    """Rows without frames."""
+    return pa.table(
+        {
+            "kind": [status.kind for status in statuses],
+            "video_id": [status.video for status in statuses],
+            "payload": [json.dumps(status.payload) for status in statuses],
+            "frames": pa.nulls(len(statuses), pa.large_binary()),
+            "shape": pa.nulls(len(statuses), pa.list_(pa.int32())),
+        },
+        schema=_SCHEMA,
+    )
+
+
+def table_to_units(table: pa.Table) -> Iterator[DecodedUnit | Status]:
+    """Rows as they came, in order; frames are read-only views into the table's memory."""
+    for row in range(table.num_rows):
+        video = table["video_id"][row].as_py()
+        payload = json.loads(table["payload"][row].as_py())
+        frames = table["frames"][row]
+        if not frames.is_valid:
+            yield Status(kind=table["kind"][row].as_py(), video=video, payload=payload)
+            continue
+        pixels = np.frombuffer(frames.as_buffer(), np.uint8)
+        yield DecodedUnit(
+            video=video,
+            unit_index=payload["unit_index"],
+            path=payload["path"],
+            spans=tuple(WindowSpan(**span) for span in payload["spans"]),
+            frames_NTHWC=pixels.reshape(table["shape"][row].as_py()),
+        )
+
+
+def table_to_statuses(table: pa.Table) -> Iterator[Status]:
+    """Rows without frames."""
+    for kind, video, payload in zip(
+        table["kind"].to_pylist(),
+        table["video_id"].to_pylist(),
+        table["payload"].to_pylist(),
+        strict=True,
+    ):
+        yield Status(kind=kind, video=video, payload=json.loads(payload))
+
+
+def failure_to_json(failure: Failure) -> dict[str, Any]:
+    """As it is stored in receipts."""
+    return {
+        "reason": failure.reason.value,
+        "stage": failure.stage.value,
+        "detail": failure.detail,
+        "num_frames": failure.num_frames,
+    }
+
+
+def failure_from_json(document: Mapping[str, Any]) -> Failure:
+    """Inverse of `failure_to_json`."""
+    return Failure(
+        reason=FailureReason(document["reason"]),
+        stage=FailureStage(document["stage"]),
+        detail=document["detail"],
+        num_frames=document["num_frames"],
+    )

@@ -1,0 +1,233 @@
+"""A folder in a local or object store, with the one write the pipeline is built on: publish-or-nothing.
+
+`Store.publish` makes an object appear whole or not at all, and only if nobody published that name
+before: `link` of a synced temporary file on a local filesystem, If-None-Match on an object store.
+Publishing the same bytes twice is success, so every step of the pipeline may be repeated by a
+retry, by a resumed run, or by a late writer of a dead one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from pipelines.config import StorageConfig
+from pipelines.errors import ConflictError, StorageError
+
+__all__ = ["Store", "is_local", "storage_options"]
+
+_TEMPORARY = ".tmp-"
+
+
+def is_local(url: str) -> bool:
+    """Whether ``url`` is a path of this machine (no scheme, or ``file://``)."""
+    return "://" not in url or url.startswith("file://")
+
+
+def storage_options(url: str, config: StorageConfig) -> dict[str, Any]:
+    """Options for ``fsspec.filesystem`` that reach ``url``; holds names and addresses, no secrets."""
+    if not url.startswith(("s3://", "s3a://")):
+        return {}
+    options: dict[str, Any] = {
+        "use_listings_cache": False,
+        # Adaptive backs off with jitter on SlowDown and 5xx.
+        "config_kwargs": {"retries": {"max_attempts": 8, "mode": "adaptive"}},
+    }
+    client: dict[str, Any] = {}
+    if config.endpoint_url:
+        client["endpoint_url"] = config.endpoint_url
+    if config.region:
+        client["region_name"] = config.region
+    if client:
+        options["client_kwargs"] = client
+    if config.profile:
+        options["profile"] = config.profile
+    if config.anonymous:
+        options["anon"] = True
+    return options
+
+
+class Store:
+    """A root URL and the few operations the pipeline needs below it.
+
+    Paths are relative to the root, with ``/``. An instance pickles as its URL and options and opens
+    its own connection in each process (connections do not survive a fork).
+    """
+
+    def __init__(self, url: str, config: StorageConfig | None = None) -> None:
+        self.config = config or StorageConfig()
+        self.local = is_local(url)
+        if self.local:
+            path = Path(url.removeprefix("file://")).expanduser()
+            # Links are kept: the root a user names is the root that is written to.
+            self.url = os.path.abspath(path)  # noqa: PTH100
+        else:
+            self.url = url.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"Store({self.url!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.url, self.config)
+
+    @cached_property
+    def filesystem(self) -> Any:  # noqa: ANN401  fsspec has no useful static type here
+        """The fsspec filesystem of this process."""
+        protocol = "file" if self.local else self.url.split("://", 1)[0]
+        options = storage_options(self.url, self.config)
+        return fsspec.filesystem(protocol, skip_instance_cache=True, **options)
+
+    def child(self, path: str) -> Store:
+        """The store rooted at a folder of this one."""
+        return Store(self.full(path), self.config)
+
+    def full(self, path: str) -> str:
+        """The absolute path or URL of ``path``."""
+        return f"{self.url}/{path}" if path else self.url
+
+    def read(self, path: str) -> bytes:
+        """The whole object.
+
+        Raises:
+            FileNotFoundError: If there is none.
+        """
+        if self.local:
+            return Path(self.full(path)).read_bytes()
+        return self.filesystem.cat_file(self.full(path))
+
+    def exists(self, path: str) -> bool:
+        """Whether the object is there."""
+        if self.local:
+            return Path(self.full(path)).exists()
+        return self.filesystem.exists(self.full(path))
+
+    def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Objects below the folder ``prefix``: (path, bytes), in path order within a folder."""
+        root = self.full(prefix).rstrip("/")
+        if self.local:
+            yield from self._list_local(Path(root))
+            return
+        base = self.filesystem._strip_protocol(self.url) + "/"  # noqa: SLF001
+        try:
+            for _, _, files in self.filesystem.walk(root, detail=True):
+                for info in sorted(files.values(), key=lambda info: info["name"]):
+                    if info["name"].startswith(base):
+                        yield info["name"][len(base) :], int(info["size"])
+        except FileNotFoundError:
+            return
+
+    def _list_local(self, root: Path) -> Iterator[tuple[str, int]]:
+        for folder, folders, names in os.walk(root):
+            folders.sort()
+            for name in sorted(names):
+                if name.startswith(_TEMPORARY):
+                    continue
+                path = Path(folder, name)
+                # A file may vanish between listing and stat: another run collects garbage.
+                with contextlib.suppress(FileNotFoundError):
+                    yield path.relative_to(self.url).as_posix(), path.stat().st_size
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Write an object if there is none; whole or not at all. False if the name was taken."""
+        try:
+            if self.local:
+                self._create_local(Path(self.full(path)), data)
+            else:
+                self.filesystem.pipe_file(self.full(path), data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+
+    def publish(self, path: str, data: bytes) -> None:
+        """Write an object once: repeating it with the same bytes is success.
+
+        Raises:
+            ConflictError: If the name is taken by other bytes (which stay as they are).
+        """
+        if self.create(path, data):
+            return
+        there = hashlib.sha256(self.read(path)).hexdigest()
+        ours = hashlib.sha256(data).hexdigest()
+        if there != ours:
+            raise ConflictError(
+                f"{self.full(path)} already exists with other bytes "
+                f"(sha256 {there[:16]}…, ours {ours[:16]}…); the first one was kept"
+            )
+
+    def replace(self, path: str, data: bytes) -> None:
+        """Write an object, whole, over whatever is there."""
+        if self.local:
+            target = Path(self.full(path))
+            temporary = self._temporary(target, data)
+            temporary.replace(target)
+        else:
+            self.filesystem.pipe_file(self.full(path), data)
+
+    def delete(self, path: str) -> None:
+        """Remove an object; no error if it is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.local:
+                Path(self.full(path)).unlink()
+            else:
+                self.filesystem.rm_file(self.full(path))
+
+    def delete_folder(self, prefix: str) -> None:
+        """Remove every object below ``prefix``; no error if there is none."""
+        if not self.local:
+            paths = [self.full(path) for path, _ in self.list(prefix)]
+            if paths:
+                self.filesystem.rm(paths)
+            return
+        for folder, folders, names in os.walk(self.full(prefix), topdown=False):
+            for name in names:
+                Path(folder, name).unlink(missing_ok=True)
+            for name in folders:
+                Path(folder, name).rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            Path(self.full(prefix)).rmdir()
+
+    def check_conditional_writes(self) -> None:
+        """Prove that a name can be taken only once here.
+
+        Raises:
+            StorageError: If it cannot be written to, or ignores conditional writes.
+        """
+        probe = f"_probe-{secrets.token_hex(8)}"
+        try:
+            taken = self.create(probe, b"first")
+            again = self.create(probe, b"second")
+        except (OSError, NotImplementedError, ValueError) as error:
+            raise StorageError(f"cannot write to {self.url}: {error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                self.delete(probe)
+        if not taken or again:
+            raise StorageError(
+                f"{self.url} ignores conditional writes (If-None-Match): two runs could mix their "
+                "output. Make sure that only one run writes there, and pass --single-writer."
+            )
+
+    def _create_local(self, target: Path, data: bytes) -> None:
+        temporary = self._temporary(target, data)
+        try:
+            # Unlike rename, link fails if the name is taken.
+            os.link(temporary, target)
+        finally:
+            temporary.unlink()
+
+    def _temporary(self, target: Path, data: bytes) -> Path:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        return temporary

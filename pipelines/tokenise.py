@@ -1,0 +1,264 @@
+"""Pass two: frozen statistics and stored analyses to token shards. No video, no GPU, no network.
+
+Each shard is one independent task: read its units in plan order, give every window its rate, keep
+the most informative tokens, write the data files, and last the commit record. Names and bytes
+depend on the plan, the statistics and the routing alone, so a shard may be written twice, by
+anybody, and come out the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray.data
+
+from infotok_core.router import select
+from pipelines.config import RunConfig
+from pipelines.errors import PipelineError
+from pipelines.observe import Progress
+from pipelines.plan import Plan
+from pipelines.ray_stream import poll
+from pipelines.sinks.parquet import parquet_bytes
+from pipelines.sinks.webdataset import tar_bytes
+from pipelines.storage import Store
+from pipelines.work import WorkFolder
+from schemas.ids import digest
+from schemas.manifest import DataFile, ShardCommit, ShardTotals
+from schemas.statistics import ElboStatistics, RateRule, num_tokens, solve_rule
+from schemas.tokens import rows_to_table, token_row
+from schemas.units import decode_unit, window_sum
+from schemas.windows import StreamFacts, WindowAnalysis
+
+__all__ = ["ShardSpec", "rate_rule", "shard_spec", "tokenise", "tokenise_shard"]
+
+_ROUNDS = 3
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSpec:
+    """What every shard task needs to know; small, and pickled to each of them.
+
+    Attributes:
+        key: Digest of everything the data files depend on, and of where they go: names the folder
+            of the commit records.
+        rule: The rate of each window, solved once for the corpus.
+    """
+
+    config: RunConfig
+    plan: Plan
+    work: WorkFolder
+    output: Store
+    rule: RateRule
+    key: str
+
+    def commit_path(self, shard: int) -> str:
+        """Name of a shard's commit record in the work folder."""
+        return f"commits/{self.key[:16]}/{shard:06d}.json"
+
+
+def rate_rule(config: RunConfig, statistics: ElboStatistics) -> RateRule:
+    """Solve the routing of the configuration over the corpus.
+
+    Raises:
+        PipelineError: If the asked rate cannot be met.
+    """
+    routing = config.routing
+    limits = {"rate": routing.rate, "min_rate": routing.min_rate}
+    if routing.router == "static":
+        return RateRule.static(routing.rate)
+    if routing.expected_elbo is not None:
+        return RateRule.expected(routing.expected_elbo, **limits)
+    if routing.budget == "paper":
+        return RateRule.paper(statistics.bins, **limits)
+    try:
+        return solve_rule(statistics.bins, **limits)
+    except ValueError as error:
+        raise PipelineError(f"routing: {error}") from error
+
+
+def shard_spec(
+    config: RunConfig, plan: Plan, work: WorkFolder, output: Store, statistics: ElboStatistics
+) -> ShardSpec:
+    """Everything pass two depends on, and its digest."""
+    rule = rate_rule(config, statistics)
+    key = digest(
+        {
+            "plan": plan.head.plan_id,
+            "statistics": statistics.digest,
+            "rule": rule.model_dump(mode="json"),
+            "tokens": config.tokens_identity(),
+            "output": output.url,
+        }
+    )
+    return ShardSpec(config=config, plan=plan, work=work, output=output, rule=rule, key=key)
+
+
+def tokenise(spec: ShardSpec, progress: Progress) -> None:
+    """Write and commit every shard that has no commit record yet.
+
+    Raises:
+        PipelineError: If a shard cannot be written: an analysis is gone or damaged, or the output
+            holds other bytes under one of the names.
+    """
+    prefix = f"commits/{spec.key[:16]}"
+    done = {
+        int(path.removeprefix(prefix + "/").removesuffix(".json"))
+        for path, _ in spec.work.store.list(prefix)
+    }
+    progress.done = len(done)
+    progress.start()
+    waiting = [shard for shard in range(spec.plan.head.shards) if shard not in done]
+    for _ in range(_ROUNDS):
+        if not waiting:
+            return
+        finished = _run(waiting, spec, progress)
+        waiting = [shard for shard in waiting if shard not in finished]
+    if waiting:
+        raise PipelineError(
+            f"{len(waiting)} shards could not be written in {_ROUNDS} rounds (first: {waiting[0]})"
+        )
+
+
+def _run(shards: Sequence[int], spec: ShardSpec, progress: Progress) -> set[int]:
+    dataset = ray.data.from_arrow([pa.table({"shard": [shard]}) for shard in shards]).map_batches(
+        _shard_task,
+        fn_kwargs={"spec": spec},
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=1,
+    )
+    finished: set[int] = set()
+    for batch in poll(dataset, progress):
+        for row in batch.to_pylist():
+            if row["error"]:
+                raise PipelineError(row["error"])
+            finished.add(row["shard"])
+            progress.advance(windows=row["clips"], tokens=row["tokens"])
+            progress.item_done(0)
+    return finished
+
+
+def _shard_task(batch: pa.Table, *, spec: ShardSpec) -> pa.Table:
+    rows: list[dict[str, Any]] = []
+    for shard in batch["shard"].to_pylist():
+        row = {"shard": shard, "clips": 0, "tokens": 0, "error": ""}
+        try:
+            commit = tokenise_shard(spec, shard)
+            row |= {"clips": commit.totals.clips, "tokens": commit.totals.tokens}
+        except (PipelineError, OSError) as error:
+            # Carried as data: Ray would wrap it, and retry what no retry can mend.
+            row["error"] = f"shard {shard}: {error}"
+        rows.append(row)
+    return pa.Table.from_pylist(rows)
+
+
+def tokenise_shard(spec: ShardSpec, shard: int) -> ShardCommit:
+    """Write the data files of one shard and commit it. Safe to repeat.
+
+    Raises:
+        ConflictError: If a name is taken by other bytes.
+    """
+    extra = spec.plan.head.extra_fields()
+    files: list[DataFile] = []
+    totals = ShardTotals()
+    videos = spec.plan.shard(shard)
+    for part, rows in enumerate(_parts(_rows(spec, videos), spec.config.output.file_bytes)):
+        totals = totals.add_rows(rows)
+        for path, data, kind in _encode(spec, shard, part, rows, extra):
+            spec.output.publish(path, data)
+            files.append(
+                DataFile(
+                    path=path,
+                    num_bytes=len(data),
+                    sha256=hashlib.sha256(data).hexdigest(),
+                    clips=len(rows),
+                    tokens=sum(row["num_tokens"] for row in rows),
+                    min_clip_id=min(row["clip_id"] for row in rows),
+                    max_clip_id=max(row["clip_id"] for row in rows),
+                    shard=shard,
+                    format=kind,
+                )
+            )
+    commit = ShardCommit(
+        tokens_key=spec.key, shard=shard, videos=len(videos), files=tuple(files), totals=totals
+    )
+    spec.work.store.publish(spec.commit_path(shard), commit.to_bytes())
+    return commit
+
+
+def _encode(
+    spec: ShardSpec, shard: int, part: int, rows: list[dict[str, Any]], extra: list[pa.Field]
+) -> Iterator[tuple[str, bytes, str]]:
+    output = spec.config.output
+    name = f"{output.split}-{shard:06d}-{part:02d}"
+    if output.format in ("parquet", "both"):
+        table = rows_to_table(rows, extra)
+        data = parquet_bytes(
+            table,
+            encoding=output.parquet_encoding,
+            row_group_rows=output.row_group_rows,
+            tokenizer=spec.plan.head.tokenizer,
+        )
+        yield f"data/{name}.parquet", data, "parquet"
+    if output.format in ("webdataset", "both"):
+        yield f"wds/{name}.tar", tar_bytes(rows), "webdataset"
+
+
+def _rows(spec: ShardSpec, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    receipts = spec.work.receipts(row["video_id"] for row in videos)
+    for row, receipt in zip(videos, receipts, strict=True):
+        if receipt.failure is not None:
+            continue
+        facts = receipt.stream_facts()
+        extra = json.loads(row["extra"]) if row["extra"] else {}
+        for entry in receipt.units:
+            for window in decode_unit(spec.work.read_unit(entry)):
+                yield _row(spec, window, facts, row, extra)
+
+
+def _row(
+    spec: ShardSpec,
+    window: WindowAnalysis,
+    facts: StreamFacts,
+    video: dict[str, Any],
+    extra: dict[str, Any],
+) -> dict[str, Any]:
+    cells = window.codes.size
+    rate = spec.rule.rate(window_sum(window.information), cells)
+    keep = select(window.information.reshape(-1), num_tokens(rate, cells))
+    return token_row(
+        window,
+        np.asarray(keep, bool).reshape(window.codes.shape),
+        facts=facts,
+        video=video["video_id"],
+        source=video["uri"],
+        tokenizer=spec.plan.head.tokenizer,
+        rate_target=rate,
+        extra=extra,
+    )
+
+
+def _parts(
+    rows: Iterator[dict[str, Any]], target_bytes: int
+) -> Iterator[list[dict[str, Any]]]:
+    """Rows of one data file each; cut by their raw size, so both formats hold the same rows."""
+    part: list[dict[str, Any]] = []
+    filled = 0
+    for row in rows:
+        size = 2 * row["num_tokens"] + len(row["mask"]) + 256
+        if part and filled + size > target_bytes:
+            yield part
+            part, filled = [], 0
+        part.append(row)
+        filled += size
+    if part:
+        yield part

@@ -1,0 +1,166 @@
+"""The work folder: what a run leaves behind as it goes, and what a resume finds.
+
+```
+plan.json plan.parquet        the listing, fixed
+analysis.json                 on what kind of device, in what precision pass one computes
+units/{unit_id}-{key}.parquet analysis of 16 windows: codes and information
+videos/{video_id}.json        receipt: the video is finished, one way or the other
+attempts/{id}/{run}-{n}       a start, noted before it happens: survives the death of its worker
+statistics.json               the frozen statistics of pass one
+commits/{tokens_key}/{shard}.json
+```
+
+"Done" is always an object one can list. The key in a unit's name is a digest of everything its
+content depends on, the version of the source object included, so that an object of an older
+source, tokenizer or policy is never taken for a current one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import PipelineError, PlanMismatchError
+from pipelines.storage import Store
+from schemas.ids import digest, unit_id
+from schemas.receipts import UnitEntry, VideoReceipt
+
+__all__ = ["IdSet", "WorkFolder"]
+
+_READERS = 16
+
+
+class IdSet:
+    """Video ids at 16 bytes each: ten million of them are 160 MB, as strings they would be 1 GB."""
+
+    def __init__(self, ids: Iterator[str]) -> None:
+        packed = b"".join(bytes.fromhex(item) for item in ids)
+        self._ids: NDArray[np.void] = np.sort(np.frombuffer(packed, dtype="V16"))
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, video: str) -> bool:
+        probe = np.frombuffer(bytes.fromhex(video), dtype="V16")
+        index = int(np.searchsorted(self._ids, probe)[0])
+        return index < len(self._ids) and self._ids[index] == probe[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkFolder:
+    """The store of a run and the digest of what pass one's objects depend on.
+
+    Attributes:
+        store: Root of the work folder.
+        analysis_key: Digest over policy, tokenizer, device kind and precision.
+    """
+
+    store: Store
+    analysis_key: str
+
+    def unit_path(self, video: str, version: str, unit_index: int) -> str:
+        """Name of a unit object."""
+        return f"units/{unit_id(video, unit_index)}-{self._unit_key(version)}.parquet"
+
+    def _unit_key(self, version: str) -> str:
+        return digest([self.analysis_key, version])[:12]
+
+    def stored_units(self, versions: dict[str, str]) -> dict[str, list[int]]:
+        """Unit indices that are stored already, of the videos asked for (id -> version)."""
+        keys = {video: self._unit_key(version) for video, version in versions.items()}
+        found: dict[str, list[int]] = defaultdict(list)
+        for path, _ in self.store.list("units"):
+            video, unit, key = path.removeprefix("units/").removesuffix(".parquet").split("-")
+            if keys.get(video) == key:
+                found[video].append(int(unit[1:]))
+        return dict(found)
+
+    def finished_videos(self) -> IdSet:
+        """Ids of all videos that have a receipt: one listing, no reads."""
+        return IdSet(
+            path.removeprefix("videos/").removesuffix(".json")
+            for path, _ in self.store.list("videos")
+        )
+
+    def put_receipt(self, receipt: VideoReceipt) -> None:
+        """Publish the receipt of a finished video."""
+        path = f"videos/{receipt.video_id}.json"
+        self.store.publish(path, receipt.model_dump_json().encode())
+
+    def receipt(self, video: str) -> VideoReceipt:
+        """The receipt of a video; FileNotFoundError if it is not finished."""
+        return VideoReceipt.model_validate_json(self.store.read(f"videos/{video}.json"))
+
+    def receipts(self, videos: Iterator[str]) -> Iterator[VideoReceipt]:
+        """Receipts in the order asked for, read ahead by a few threads."""
+        with ThreadPoolExecutor(_READERS) as pool:
+            pending: list[Any] = []
+            for video in videos:
+                pending.append(pool.submit(self.receipt, video))
+                if len(pending) > 4 * _READERS:
+                    yield pending.pop(0).result()
+            for future in pending:
+                yield future.result()
+
+    def read_unit(self, entry: UnitEntry) -> bytes:
+        """A unit object, proved to be the one the receipt speaks of.
+
+        Raises:
+            PipelineError: If it is gone or its bytes are not those that were stored.
+        """
+        try:
+            data = self.store.read(entry.path)
+        except FileNotFoundError as error:
+            raise PipelineError(
+                f"{self.store.full(entry.path)} is gone; `infotok analyse` cannot know. Delete "
+                "the video's receipt in videos/ to have it analysed again."
+            ) from error
+        found = hashlib.sha256(data).hexdigest()
+        if found != entry.sha256:
+            raise PipelineError(
+                f"{self.store.full(entry.path)} is damaged: sha256 {found}, stored {entry.sha256}"
+            )
+        return data
+
+    def claim(self, name: str, *, run_id: str, limit: int) -> int:
+        """Note a start before it happens.
+
+        Starts are counted per run: a driver that is killed and started again says nothing about
+        the video it was busy with, a worker that dies under a living driver does.
+
+        Returns:
+            The number of this start, from 1; ``limit + 1`` if it must not happen any more.
+        """
+        for number in range(1, limit + 1):
+            if self.store.create(f"attempts/{name}/{run_id}-{number}", b""):
+                return number
+        return limit + 1
+
+    def ensure_analysis(self, document: dict[str, Any]) -> None:
+        """Fix how pass one computes, or prove that it still computes in the same way.
+
+        Raises:
+            PlanMismatchError: Naming what is different from the first start.
+        """
+        data = json.dumps(document, indent=1, sort_keys=True).encode()
+        if self.store.create("analysis.json", data):
+            return
+        there = json.loads(self.store.read("analysis.json"))
+        changes = [
+            f"{key}: was {there.get(key)}, is {document.get(key)}"
+            for key in sorted(there.keys() | document.keys())
+            if there.get(key) != document.get(key)
+        ]
+        if changes:
+            raise PlanMismatchError(
+                f"{self.store.url} was begun differently ({'; '.join(changes)}); results of both "
+                "must not be mixed. Go on as before, or use another work folder (--work)."
+            )
