@@ -15,7 +15,9 @@ from infotok_core.layers import FrameNorm, SpatialConv
 __all__ = ["SpatialAttention", "TemporalAttention", "block_causal_attention"]
 
 
-def block_causal_attention(q_BGND: Tensor, k_BGND: Tensor, v_BGND: Tensor, *, num_frames: int) -> Tensor:
+def block_causal_attention(
+    q_BGND: Tensor, k_BGND: Tensor, v_BGND: Tensor, *, num_frames: int
+) -> Tensor:
     """Attention in which a token sees its own frame entirely and every frame before it.
 
     One call per frame over the growing prefix: nothing of size N x N exists, and about half the

@@ -85,7 +85,9 @@ def load_checkpoint(
     return Checkpoint(network=network, fingerprint=fingerprint(network), ema_loss=ema_loss)
 
 
-def load_parameters(network: Network, tensors: Mapping[str, Tensor], *, source: str) -> float | None:
+def load_parameters(
+    network: Network, tensors: Mapping[str, Tensor], *, source: str
+) -> float | None:
     """Fill a network from tensors under published names, every parameter or none.
 
     A ``network.`` prefix and a ``torch.compile`` wrapper in the names are stripped, any floating
@@ -198,7 +200,9 @@ def _load_directory(path: Path, config: TokenizerConfig | None) -> Checkpoint:
     ema_loss = load_parameters(network, _read_safetensors(weights), source=str(weights))
     identity = fingerprint(network)
     if identity != stored:
-        raise CheckpointError(str(weights), f"fingerprint {identity} differs from config.json's {stored}")
+        raise CheckpointError(
+            str(weights), f"fingerprint {identity} differs from config.json's {stored}"
+        )
     return Checkpoint(network=network, fingerprint=identity, ema_loss=ema_loss)
 
 
@@ -216,7 +220,9 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         document: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        cause = "holds objects other than tensors, which are not loaded; keep its `model` entry alone"
+        cause = (
+            "holds objects other than tensors, which are not loaded; keep its `model` entry alone"
+        )
         raise CheckpointError(str(path), f"{cause} ({str(error).splitlines()[0]})") from error
     except (RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(str(path), f"damaged archive: {error}") from error
@@ -266,5 +272,5 @@ def _listing(what: str, names: list[str]) -> list[str]:
     return [f"{len(names)} parameters {what}: {', '.join(names[:_LISTED])}{rest}"]
 
 
-def _canonical(document: Any) -> bytes:
+def _canonical(document: object) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()

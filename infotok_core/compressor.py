@@ -122,7 +122,9 @@ class TransformerLayer(nn.Module):
 
     def forward(self, x_BNC: Tensor, cos_NE: Tensor, sin_NE: Tensor, *, num_frames: int) -> Tensor:
         """Same shape."""
-        x = x_BNC + self.attention(self.attention_norm(x_BNC), cos_NE, sin_NE, num_frames=num_frames)
+        x = x_BNC + self.attention(
+            self.attention_norm(x_BNC), cos_NE, sin_NE, num_frames=num_frames
+        )
         return x + self.mlp(self.ffn_norm(x))
 
 

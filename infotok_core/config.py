@@ -47,7 +47,8 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         if self.hidden % self.heads or (self.hidden // self.heads) % 4:
             raise ValueError(
-                f"hidden {self.hidden} over {self.heads} heads: a head needs a multiple of 4 channels"
+                f"hidden {self.hidden} over {self.heads} heads: "
+                "the channels of a head must be a multiple of 4"
             )
         if min(self.encoder_layers, self.decoder_layers) < 0:
             raise ValueError(f"negative layer count in {self}")
@@ -134,7 +135,7 @@ class TokenizerConfig:
     def upsampling(self, level: int) -> tuple[bool, bool]:
         """Whether the decoder doubles (time, space) after ``level``.
 
-        Not the mirror of `downsampling`: time is doubled one level later, as in the published network.
+        Not the mirror of `downsampling`: time is doubled one level later, as published.
         """
         reverse = len(self.channels_mult) - 1 - level
         temporal = 0 < reverse < self.num_temporal_steps + 1
@@ -164,8 +165,8 @@ def published() -> TokenizerConfig:
 def mini() -> TokenizerConfig:
     """A small member with the published codebook and compression, for CPUs and laptops."""
     return TokenizerConfig(
-        channels=32,
-        channels_mult=(2, 4),
+        channels=64,
+        channels_mult=(1, 2),
         num_res_blocks=2,
         patch_size=4,
         z_channels=128,
@@ -257,7 +258,9 @@ def from_reference_dict(document: Mapping[str, Any]) -> TokenizerConfig:
     config = from_dict(
         {**rest, "transformer": None if inner is None else _reference_transformer(inner)}
     )
-    reached = [resolution // config.patch_size >> level for level in range(len(config.channels_mult))]
+    reached = [
+        resolution // config.patch_size >> level for level in range(len(config.channels_mult))
+    ]
     if set(reached) & set(attended):
         raise ValueError(
             f"attention inside the levels (resolutions {sorted(set(reached) & set(attended))}) "

@@ -52,7 +52,13 @@ class SpatialConv(nn.Module):
     """A 1 x k x k convolution within each frame, zero-padded at the four borders."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, kernel: int = 1, padding: int = 0, stride: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int = 1,
+        padding: int = 0,
+        stride: int = 1,
     ) -> None:
         super().__init__()
         self.padding, self.stride = padding, stride
@@ -77,7 +83,7 @@ class TemporalConv(nn.Module):
         self.conv3d = nn.Conv3d(in_channels, out_channels, (3, 1, 1))
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """``[B, C', ceil-ish T / stride, H, W]``: T frames stay T at stride 1."""
+        """``[B, C', T', H, W]``: T frames stay T at stride 1, 2k become k at stride 2."""
         # kernel - 1 frames of past, less what a stride looks ahead.
         padded = prepend_first_frame(x_BCTHW, times=2 + (1 - self.stride))
         weight, bias = self.conv3d.weight[..., 0], self.conv3d.bias
@@ -126,7 +132,7 @@ class ResBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves space, then time: a strided convolution beside an average; absent parts hold nothing."""
+    """Halves space, then time: a strided convolution beside an average."""
 
     def __init__(self, channels: int, *, temporal: bool, spatial: bool) -> None:
         super().__init__()

@@ -51,8 +51,12 @@ class Network(nn.Module):
         self.post_vit_conv: nn.Module = (
             nn.Identity() if same else nn.Linear(inner.hidden, config.z_channels, bias=False)
         )
-        self.vit_encoder = nn.ModuleList(TransformerLayer(inner) for _ in range(inner.encoder_layers))
-        self.vit_decoder = nn.ModuleList(TransformerLayer(inner) for _ in range(inner.decoder_layers))
+        self.vit_encoder = nn.ModuleList(
+            TransformerLayer(inner) for _ in range(inner.encoder_layers)
+        )
+        self.vit_decoder = nn.ModuleList(
+            TransformerLayer(inner) for _ in range(inner.decoder_layers)
+        )
         rows, columns = rotary_tables(inner)
         self.register_buffer("row_turns", rows, persistent=False)
         self.register_buffer("column_turns", columns, persistent=False)
@@ -101,7 +105,7 @@ class Network(nn.Module):
         return self.quantize(self.compress(self.encode(video_BCTHW)))
 
     def forward(self, video_BCTHW: Tensor, keep_Bthw: Tensor | None = None) -> Tensor:
-        """Reconstruct, dropping the positions where ``keep`` is 0; no gradient reaches those codes."""
+        """Reconstruct without the positions where ``keep`` is 0; their codes get no gradient."""
         codes = self.tokenize(video_BCTHW).codes_BCTHW
         if keep_Bthw is not None:
             codes = codes * keep_Bthw.unsqueeze(1).to(codes.dtype)
@@ -126,7 +130,7 @@ def _per_position(layer: nn.Module, x_BCTHW: Tensor) -> Tensor:
 
 
 def build_network(config: TokenizerConfig, *, seed: int) -> Network:
-    """A network with random weights that depend on the seed alone; torch's own generator is left alone."""
+    """A network with random weights from the seed alone; torch's own generator is not moved."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Network(config)

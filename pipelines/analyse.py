@@ -100,9 +100,7 @@ def _run_wave(
                 closed.add(status.video)
                 del builders[status.video]
                 pending.append(writers.submit(spec.work.put_receipt, receipt))
-                progress.item_done(
-                    sizes[status.video], quarantined=receipt.status == "quarantined"
-                )
+                progress.item_done(sizes[status.video], quarantined=receipt.status == "quarantined")
         for future in pending:
             future.result()
     return [row for row in rows if row["video_id"] not in closed]

@@ -18,7 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from infotok_core.tokenizer import Analysis
+from infotok_core.config import TokenizerConfig
+from infotok_core.tokenizer import Analysis, valid_latent_frames
 from pipelines.records import DecodedUnit
 from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.receipts import UnitEntry
@@ -37,12 +38,13 @@ class VideoTokenizer(Protocol):
     fingerprint: str
     device: torch.device
 
-    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
-        """Full-rate codes and per-token information of a batch of windows."""
+    @property
+    def config(self) -> TokenizerConfig:
+        """Shape of the network."""
         ...
 
-    def valid_latent_frames(self, num_frames: int, /) -> int:
-        """Latent frames that hold the first ``num_frames`` frames."""
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        """Full-rate codes and per-token information of a batch of windows."""
         ...
 
 
@@ -110,10 +112,11 @@ class UnitAnalyser:
         codes = analysis.codes_Bthw.cpu().numpy().astype(np.uint16)
         information = _half(analysis.information_Bthw.cpu().numpy())
         assert codes.shape[0] == information.shape[0] == self._batch_size
+        temporal = self._tokenizer.config.temporal_compression
         windows: list[WindowAnalysis] = []
         for row, (index, window) in enumerate(places):
             span = units[index].spans[window]
-            valid = self._tokenizer.valid_latent_frames(span.num_frames)
+            valid = valid_latent_frames(span.num_frames, temporal)
             windows.append(
                 WindowAnalysis(
                     span=span, codes=codes[row, :valid], information=information[row, :valid]

@@ -70,7 +70,9 @@ class WindowConfig(_Frozen):
         if self.frames % 4 != 1:
             raise ValueError(f"window.frames must be 1 + 4k, not {self.frames}")
         if self.overlap >= self.frames:
-            raise ValueError(f"window.overlap {self.overlap} must be smaller than frames {self.frames}")
+            raise ValueError(
+                f"window.overlap {self.overlap} must be smaller than frames {self.frames}"
+            )
         return self
 
 

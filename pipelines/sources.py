@@ -217,7 +217,9 @@ def _json_columns(table: pa.Table) -> pa.Table:
     """Columns as they ride along: numbers, booleans and strings as they are, the rest as text."""
     for index, column in enumerate(table.schema):
         kind = column.type
-        simple = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        simple = (
+            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        )
         target = kind if simple else pa.string()
         table = table.set_column(index, pa.field(column.name, target), table[index].cast(target))
     return table

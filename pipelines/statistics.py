@@ -13,6 +13,7 @@ from typing import Any
 from pipelines.errors import AccountingError, IncompleteError, PlanMismatchError
 from pipelines.plan import Plan
 from pipelines.work import WorkFolder
+from schemas.failures import FailureReason
 from schemas.quarantine import encode_quarantine, quarantine_row
 from schemas.statistics import ElboStatistics, StatisticsFold
 from schemas.summary import AnalysisSummary
@@ -39,7 +40,7 @@ def freeze_statistics(plan: Plan, work: WorkFolder) -> ElboStatistics:
     if work.store.exists(STATISTICS):
         return load_statistics(plan, work)
     fold = StatisticsFold()
-    reasons: Counter[str] = Counter()
+    reasons: Counter[FailureReason] = Counter()
     counts: Counter[str] = Counter()
     quarantined: list[dict[str, Any]] = []
     videos = (row["video_id"] for row in plan.rows())
@@ -62,9 +63,7 @@ def freeze_statistics(plan: Plan, work: WorkFolder) -> ElboStatistics:
             "run `infotok analyse` again"
         ) from error
     head = plan.head
-    statistics = fold.freeze(
-        plan_id=head.plan_id, tokenizer=head.tokenizer, num_listed=head.videos
-    )
+    statistics = fold.freeze(plan_id=head.plan_id, tokenizer=head.tokenizer, num_listed=head.videos)
     summary = AnalysisSummary(
         plan_id=head.plan_id,
         videos_listed=counts["listed"],

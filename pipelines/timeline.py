@@ -1,5 +1,6 @@
-"""When frames are shown: presentation times repaired where a file lacks or garbles them, and the
-choice of frames for another rate.
+"""When frames are shown, and which of them another rate shows.
+
+Presentation times are repaired where a file lacks or garbles them; good ones pass unchanged.
 
 Times are integers, in ticks of the stream's time base, until the moment they are reported.
 """
@@ -14,6 +15,7 @@ from typing import Generic, TypeVar
 __all__ = ["FrameClock", "Sample", "Timed", "resample"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 _DEEPEST_REORDER = 16
 """Frames: H.264 and HEVC reorder at most 16, so a longer step back is a clock that was set back."""
@@ -27,21 +29,21 @@ _DEFAULT_RATE = Fraction(25)
 
 
 @dataclass(frozen=True, slots=True)
-class Timed(Generic[T]):
+class Timed(Generic[T_co]):
     """Something shown from ``start`` to ``end``, in ticks."""
 
     start: int
     end: int
-    item: T
+    item: T_co
 
 
 @dataclass(frozen=True, slots=True)
-class Sample(Generic[T]):
-    """One frame of the sampled sequence: shown from ``start_s`` to ``end_s`` on the source timeline."""
+class Sample(Generic[T_co]):
+    """A frame of the sampled sequence, shown from ``start_s`` to ``end_s`` (source timeline)."""
 
     start_s: float
     end_s: float
-    item: T
+    item: T_co
 
 
 class FrameClock:

@@ -8,12 +8,11 @@ anybody, and come out the same.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -25,12 +24,13 @@ from pipelines.errors import PipelineError
 from pipelines.observe import Progress
 from pipelines.plan import Plan
 from pipelines.ray_stream import poll
+from pipelines.sinks.energon import energon_tar_index
 from pipelines.sinks.parquet import parquet_bytes
 from pipelines.sinks.webdataset import tar_bytes
 from pipelines.storage import Store
 from pipelines.work import WorkFolder
 from schemas.ids import digest
-from schemas.manifest import DataFile, ShardCommit, ShardTotals
+from schemas.manifest import DataFile, ShardCommit, TotalsBuilder
 from schemas.statistics import ElboStatistics, RateRule, num_tokens, solve_rule
 from schemas.tokens import rows_to_table, token_row
 from schemas.units import decode_unit, window_sum
@@ -169,27 +169,25 @@ def tokenise_shard(spec: ShardSpec, shard: int) -> ShardCommit:
     """
     extra = spec.plan.head.extra_fields()
     files: list[DataFile] = []
-    totals = ShardTotals()
-    videos = spec.plan.shard(shard)
-    for part, rows in enumerate(_parts(_rows(spec, videos), spec.config.output.file_bytes)):
-        totals = totals.add_rows(rows)
+    totals = TotalsBuilder()
+    videos: set[str] = set()
+    rows_of_shard = _rows(spec, spec.plan.shard(shard))
+    for part, rows in enumerate(_parts(rows_of_shard, spec.config.output.file_bytes)):
+        for row in rows:
+            totals.add(row)
+            videos.add(row["video_id"])
         for path, data, kind in _encode(spec, shard, part, rows, extra):
             spec.output.publish(path, data)
-            files.append(
-                DataFile(
-                    path=path,
-                    num_bytes=len(data),
-                    sha256=hashlib.sha256(data).hexdigest(),
-                    clips=len(rows),
-                    tokens=sum(row["num_tokens"] for row in rows),
-                    min_clip_id=min(row["clip_id"] for row in rows),
-                    max_clip_id=max(row["clip_id"] for row in rows),
-                    shard=shard,
-                    format=kind,
-                )
-            )
+            if kind == "webdataset":
+                # Beside the tar and not in the manifest: Energon then needs no `prepare`.
+                spec.output.publish(f"{path}.idx", energon_tar_index(data))
+            files.append(DataFile.of(path, data, rows=rows, shard=shard, format=kind))
     commit = ShardCommit(
-        tokens_key=spec.key, shard=shard, videos=len(videos), files=tuple(files), totals=totals
+        tokens_key=spec.key,
+        shard=shard,
+        videos=len(videos),
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        totals=totals.freeze(),
     )
     spec.work.store.publish(spec.commit_path(shard), commit.to_bytes())
     return commit
@@ -197,7 +195,7 @@ def tokenise_shard(spec: ShardSpec, shard: int) -> ShardCommit:
 
 def _encode(
     spec: ShardSpec, shard: int, part: int, rows: list[dict[str, Any]], extra: list[pa.Field]
-) -> Iterator[tuple[str, bytes, str]]:
+) -> Iterator[tuple[str, bytes, Literal["parquet", "webdataset"]]]:
     output = spec.config.output
     name = f"{output.split}-{shard:06d}-{part:02d}"
     if output.format in ("parquet", "both"):
@@ -247,9 +245,7 @@ def _row(
     )
 
 
-def _parts(
-    rows: Iterator[dict[str, Any]], target_bytes: int
-) -> Iterator[list[dict[str, Any]]]:
+def _parts(rows: Iterator[dict[str, Any]], target_bytes: int) -> Iterator[list[dict[str, Any]]]:
     """Rows of one data file each; cut by their raw size, so both formats hold the same rows."""
     part: list[dict[str, Any]] = []
     filled = 0

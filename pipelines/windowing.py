@@ -34,11 +34,11 @@ class CutWindow:
 
     Attributes:
         span: Where it lies.
-        frames_THWC: The buffer it was written to, uint8; a short tail is padded with its last frame.
+        frames_THWC: The buffer it was written to, uint8; a short tail repeats its last frame.
     """
 
     span: WindowSpan
-    frames_THWC: npt.NDArray[np.uint8]
+    frames_THWC: npt.NDArray[np.uint8]  # noqa: N815  shape suffix
 
 
 class WindowCutter:

@@ -189,9 +189,9 @@ class ElboStatistics(Document):
         stored = document.pop("digest", None)
         document.pop("summary", None)
         statistics = cls._validated(document)
-        if not isinstance(stored, str) or not hmac.compare_digest(stored, statistics.digest):
+        if stored != statistics.digest:
             raise FormatError(
-                f"ElboStatistics was changed: digest {stored}, not {statistics.digest}"
+                f"ElboStatistics was changed: digest {stored}, but it should be {statistics.digest}"
             )
         return statistics
 

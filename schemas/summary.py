@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.documents import Document
+from schemas.failures import FailureReason
 
 __all__ = ["AnalysisSummary"]
 
@@ -38,4 +39,4 @@ class AnalysisSummary(Document):
     num_frames_decoded: _Count
     num_frames_dropped: _Count
     source_bytes: _Count
-    reasons: dict[str, int]
+    reasons: dict[FailureReason, _Count]

@@ -84,7 +84,9 @@ def read_parquet(data: bytes, *, schema: pa.Schema, what: str) -> pa.Table:
         metadata = file.schema_arrow.metadata or {}
         check_version(metadata.get(b"format_version"), what=what)
         table = file.read(use_threads=False)
-    except (pa.ArrowException, OSError) as error:
+    except FormatError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise FormatError(f"{what} cannot be read ({len(data)} bytes): {error}") from error
     for field in schema:
         index = table.schema.get_field_index(field.name)

@@ -48,9 +48,7 @@ TOKEN_SCHEMA = pa.schema(
         not_null(
             "tokens", _list(pa.uint16()), "kept FSQ indices, (t, h, w) raster order, no special ids"
         ),
-        not_null(
-            "mask", pa.binary(), "np.packbits (big-endian) over grid_t*grid_h*grid_w; 1 = kept"
-        ),
+        not_null("mask", pa.binary(), "np.packbits (big-endian) over t*h*w positions; 1 = kept"),
         not_null("num_tokens", pa.int32(), "popcount(mask) = len(tokens)"),
         not_null("frame_token_counts", _list(pa.uint16()), "kept tokens per latent frame"),
         not_null("grid_t", pa.int16(), "latent frames"),
@@ -234,7 +232,7 @@ def table_to_rows(table: pa.Table) -> list[dict[str, Any]]:
             columns[field.name] = column.to_pylist()
             continue
         columns[field.name] = [
-            scalar.values.to_numpy(zero_copy_only=True)
+            None if scalar.values is None else scalar.values.to_numpy(zero_copy_only=True)
             for chunk in column.chunks
             for scalar in chunk
         ]

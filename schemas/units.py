@@ -127,14 +127,14 @@ def decode_unit(data: bytes) -> list[WindowAnalysis]:
         if codes.size != stop - start or information.size != stop - start:
             raise FormatError(f"unit object: row {row['clip_id']} has fewer tokens than its grid")
         start = stop
-        span = {name: row[name] for name in WindowSpan.__dataclass_fields__}
-        windows.append(
-            WindowAnalysis(
-                span=WindowSpan(**span),
-                codes=codes.reshape(shape),
-                information=information.reshape(shape),
+        try:
+            span = WindowSpan(**{name: row[name] for name in WindowSpan.__dataclass_fields__})
+            window = WindowAnalysis(
+                span=span, codes=codes.reshape(shape), information=information.reshape(shape)
             )
-        )
+        except ValueError as error:
+            raise FormatError(f"unit object: row {row['clip_id']}: {error}") from error
+        windows.append(window)
     if start != flat["codes"].size or start != flat["information"].size:
         raise FormatError("unit object: more tokens than the grids of its rows")
     return windows

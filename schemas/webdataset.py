@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -23,7 +24,10 @@ _TOKENS, _MASK, _JSON = "tokens.npy", "mask.npy", "json"
 
 
 def sample_members(row: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-    """Member names and bytes of one row, sorted by name; nulls are left out of the JSON.
+    """Member names and bytes of one row, sorted by name.
+
+    Left out of the JSON: nulls (a null and a string in one field break readers that infer types)
+    and NaN or infinity, which JSON cannot say.
 
     Raises:
         ValueError: If the clip id holds a dot (WebDataset would split the key there) or a slash.
@@ -34,7 +38,7 @@ def sample_members(row: Mapping[str, Any]) -> list[tuple[str, bytes]]:
     rest = {
         name: _plain(value)
         for name, value in row.items()
-        if value is not None and name not in ("tokens", "mask")
+        if name not in ("tokens", "mask") and not _unspeakable(value)
     }
     members = [
         (_JSON, canonical_json({**rest, "format_version": FORMAT_VERSION})),
@@ -65,6 +69,10 @@ def member_row(members: Mapping[str, bytes]) -> dict[str, Any]:
     fields = cast("dict[str, Any]", row)
     check_version(fields.pop("format_version", None), what="WebDataset sample")
     return {**fields, "tokens": tokens, "mask": mask.tobytes()}
+
+
+def _unspeakable(value: object) -> bool:
+    return value is None or (isinstance(value, float) and not math.isfinite(value))
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  a cell of any column

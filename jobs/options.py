@@ -1,0 +1,58 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from jobs.config import load_config
+from pipelines.config import RunConfig
+
+__all__ = ["config_from", "configuration_options", "work_option"]
+
+_STORES = ("source_storage", "output_storage")
+
+
+def configuration_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--config --set --endpoint-url --profile --checkpoint --single-writer``."""
+    decorators = [
+        click.option(
+            "--config", "config_file", type=click.Path(path_type=Path, dir_okay=False),
+            help="TOML file; see examples/run.toml for every key and its default.",
+        ),
+        click.option(
+            "--set", "assignments", multiple=True, metavar="TABLE.KEY=VALUE",
+            help="Override one key; repeatable.",
+        ),
+        click.option("--endpoint-url", help="S3 endpoint of both input and output."),
+        click.option("--profile", help="AWS profile for both input and output."),
+        click.option(
+            "--checkpoint", help="'default', a checkpoint directory, or a published .pt file."
+        ),
+        click.option(
+            "--single-writer", is_flag=True, default=None,
+            help="Start although the store ignores conditional writes.",
+        ),
+    ]  # fmt: skip
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def work_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--work``."""
+    return click.option("--work", help="Work folder; default OUTPUT/_work.")(command)
+
+
+def config_from(options: dict[str, Any], **overrides: Any) -> RunConfig:  # noqa: ANN401
+    """Build the configuration from parsed options; consumes those of `configuration_options`."""
+    endpoint, profile = options.pop("endpoint_url"), options.pop("profile")
+    for store in _STORES:
+        overrides[f"{store}.endpoint_url"] = endpoint
+        overrides[f"{store}.profile"] = profile
+    overrides["tokenizer.checkpoint"] = options.pop("checkpoint")
+    overrides["runtime.single_writer"] = options.pop("single_writer")
+    return load_config(options.pop("config_file"), options.pop("assignments"), overrides)

@@ -1,0 +1,138 @@
+"""``infotok run``, and its passes one by one: ``plan``, ``analyse``, ``tokenise``."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from jobs.engine import engine
+from jobs.options import config_from, configuration_options, work_option
+from pipelines.config import RunConfig
+from pipelines.errors import PipelineError
+from pipelines.run import Corpus
+
+__all__ = ["analyse", "plan", "run", "tokenise"]
+
+_FORMATS = click.Choice(["parquet", "webdataset", "both"])
+
+
+def _corpus(options: dict[str, Any], config: RunConfig, output: str) -> Corpus:
+    return Corpus.open(config, output=output, work=options.pop("work"))
+
+
+@click.command()
+@click.argument("input_url", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option("--rate", type=float, help="Mean share of tokens to keep, in [1/16, 1]; default 0.5.")
+@click.option("--format", "format_", type=_FORMATS, help="Data files to write; default parquet.")
+@click.option("--dry-run", is_flag=True, help="Only list: print what would be done.")
+@work_option
+@configuration_options
+def run(
+    *, input_url: str, output: str, rate: float | None, format_: str | None, dry_run: bool,
+    **options: Any,  # noqa: ANN401
+) -> None:  # fmt: skip
+    """Tokenise every video of INPUT (folder, bucket prefix, glob, manifest) into OUTPUT.
+
+    Killed or stopped anywhere, the same command goes on from there.
+    """
+    config = config_from(options, **{"routing.rate": rate, "output.format": format_})
+    corpus = _corpus(options, config, output)
+    if dry_run:
+        _print(corpus.preview(input_url))
+        return
+    with engine() as control:
+        corpus.check_stores()
+        corpus.plan(input_url)
+        corpus.analyse(control)
+        _finish(corpus.tokenise(control), config)
+
+
+@click.command()
+@click.argument("input_url", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@work_option
+@configuration_options
+def plan(*, input_url: str, output: str, **options: Any) -> None:  # noqa: ANN401
+    """List INPUT and fix names, order and shards; no video is opened."""
+    corpus = _corpus(options, config_from(options), output)
+    corpus.check_stores()
+    head = corpus.plan(input_url).head
+    _print(head.model_dump(include={"plan_id", "source_root", "videos", "num_bytes", "shards"}))
+
+
+@click.command()
+@click.argument("input_url", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT")
+@click.option(
+    "--retry-failed", is_flag=True, help="Run the quarantined videos, and only those, again."
+)
+@click.option("--reason", multiple=True, help="With --retry-failed: only these reasons.")
+@work_option
+@configuration_options
+def analyse(
+    *,
+    input_url: str,
+    output: str,
+    retry_failed: bool,
+    reason: tuple[str, ...],
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Pass one: decode and encode every video of INPUT, and freeze the ELBO statistics."""
+    corpus = _corpus(options, config_from(options), output)
+    with engine() as control:
+        corpus.check_stores()
+        corpus.plan(input_url)
+        if retry_failed:
+            control.say(f"retrying {corpus.forget_quarantined(reason)} videos")
+        statistics = corpus.analyse(control)
+    _print(
+        {
+            "windows": statistics.windows,
+            "tokens": statistics.tokens,
+            "token_weighted_mean_elbo": statistics.token_weighted_mean,
+            "window_weighted_mean_elbo": statistics.window_weighted_mean,
+            "digest": statistics.digest,
+        }
+    )
+
+
+@click.command()
+@click.argument("output", metavar="OUTPUT")
+@click.option("--rate", type=float, help="Mean share of tokens to keep, in [1/16, 1]; default 0.5.")
+@click.option("--format", "format_", type=_FORMATS, help="Data files to write; default parquet.")
+@work_option
+@configuration_options
+def tokenise(
+    *,
+    output: str,
+    rate: float | None,
+    format_: str | None,
+    **options: Any,  # noqa: ANN401
+) -> None:
+    """Pass two: stored analyses to token shards in OUTPUT; needs no video and no GPU.
+
+    With another --rate and --work pointing at an earlier run's work folder this retargets a corpus
+    in seconds.
+    """
+    config = config_from(options, **{"routing.rate": rate, "output.format": format_})
+    corpus = _corpus(options, config, output)
+    with engine() as control:
+        corpus.check_stores()
+        _finish(corpus.tokenise(control), config)
+
+
+def _finish(summary: dict[str, Any], config: RunConfig) -> None:
+    _print(summary)
+    listed, quarantined = summary["videos_listed"], summary["videos_quarantined"]
+    if quarantined > config.runtime.max_failure_rate * listed:
+        raise PipelineError(
+            f"{quarantined} of {listed} videos are quarantined, more than "
+            f"runtime.max_failure_rate = {config.runtime.max_failure_rate}"
+        )
+
+
+def _print(document: dict[str, Any]) -> None:
+    click.echo(json.dumps(document, indent=1, sort_keys=True))

@@ -1,0 +1,200 @@
+"""The dataset card: ``README.md`` of a corpus, from its head alone. Its twin is `report`."""
+
+from __future__ import annotations
+
+import json
+
+from pipelines.histograms import (
+    Histogram,
+    elbo_histogram,
+    rate_histogram,
+    token_histogram,
+)
+from pipelines.report import report_html
+from pipelines.wording import num_bytes_text, rule_text, settings_text, significant
+from schemas.info import CorpusInfo
+from schemas.layout import (
+    DATA_FOLDERS,
+    INFO_PATH,
+    MANIFEST_PATH,
+    QUARANTINE_PATH,
+    STATISTICS_PATH,
+)
+from schemas.statistics import ElboStatistics
+
+__all__ = ["dataset_card", "report_html"]
+
+_BAR_WIDTH = 40
+_CARD_BARS = 24
+
+
+def dataset_card(info: CorpusInfo, statistics: ElboStatistics | None = None) -> str:
+    """Markdown with the YAML head that dataset hubs read.
+
+    Args:
+        info: Head of the corpus.
+        statistics: Of pass one, for the histogram of the information; None leaves it out.
+    """
+    histograms = [
+        rate_histogram(info.totals, max_bars=_CARD_BARS),
+        token_histogram(info.totals, max_bars=_CARD_BARS),
+    ]
+    if statistics is not None:
+        histograms.append(elbo_histogram(statistics.bins, max_bars=_CARD_BARS))
+    parts = [
+        _front_matter(info),
+        _summary(info),
+        _policies(info),
+        _columns(info),
+        _loaders(info),
+        *(_histogram(histogram) for histogram in histograms if histogram.bars),
+        _quarantine(info),
+        _provenance(info),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(info: CorpusInfo) -> str:
+    lines = ["---", f"license: {json.dumps(info.licence)}", "tags: [video, tokens, infotok]"]
+    if "parquet" in info.formats and info.totals.clips:
+        folder, suffix = DATA_FOLDERS["parquet"]
+        pattern = f"{folder}/{info.split}-*{suffix}"
+        lines += [
+            "configs:",
+            "- config_name: default",
+            "  data_files:",
+            f"  - split: {json.dumps(info.split)}",
+            f"    path: {json.dumps(pattern)}",
+        ]
+    return "\n".join([*lines, "---"])
+
+
+def _summary(info: CorpusInfo) -> str:
+    totals, videos = info.totals, info.videos
+    rows = [
+        ("videos", f"{videos.committed:,} of {videos.listed:,} ({videos.quarantined:,} set aside)"),
+        ("windows", f"{totals.clips:,}"),
+        ("tokens", f"{totals.tokens:,}"),
+        ("tokens at full rate", f"{totals.cells:,}"),
+        ("rate, asked", significant(info.routing.target)),
+        ("rate, realised", f"{info.realised_rate:.5f}"),
+        ("BPP16, mask included", f"{info.bpp16:.5f}"),
+        ("data files", f"{info.files:,} ({num_bytes_text(info.num_bytes)})"),
+        ("licence", info.licence),
+    ]
+    return (
+        "# Video tokens\n\n"
+        "Windows of video as adaptive-length sequences of discrete tokens: the more information a "
+        "window\nholds, the more of its tokens are kept.\n\n" + _table(("", ""), rows)
+    )
+
+
+def _policies(info: CorpusInfo) -> str:
+    rows = [
+        ("tokenizer", f"{info.tokenizer.name} (`{info.tokenizer.fingerprint[:16]}`)"),
+        ("codebook", f"{info.tokenizer.num_codes:,} codes; ids above are free for special tokens"),
+        ("windows", settings_text(info.window)),
+        ("frames", settings_text(info.space)),
+        ("rates", rule_text(info.routing)),
+        ("elbo", f"{info.elbo_unit}; {info.elbo_sign}"),
+        ("BPP16", "(num_tokens * log2(64000) + mask bits) / pixels * 16"),
+    ]
+    return "## How it was made\n\n" + _table(("", ""), rows)
+
+
+def _columns(info: CorpusInfo) -> str:
+    lines = [
+        "## A row",
+        "",
+        "One row is one window. `tokens` are the kept ids in (t, h, w) raster order; `mask` says "
+        "which",
+        "positions of the `grid_t * grid_h * grid_w` grid they are (`np.unpackbits`, 1 = kept). "
+        "Times are",
+        "half-open on the timeline of `source`, which is relative to the source root in",
+        f"`{INFO_PATH}`. The meaning of each column stands in the Parquet field metadata.",
+    ]
+    if info.extra_columns:
+        listed = ", ".join(
+            f"`{name}` ({kind})" for name, kind in sorted(info.extra_columns.items())
+        )
+        lines += ["", f"Columns of the input manifest that ride along: {listed}."]
+    return "\n".join(lines)
+
+
+def _loaders(info: CorpusInfo) -> str:
+    parts = ["## Reading it"]
+    if "parquet" in info.formats:
+        parts.append(
+            "```python\n"
+            "import numpy as np\n"
+            "import pyarrow.parquet as pq\n\n"
+            f'files = pq.read_table("{MANIFEST_PATH}").to_pylist()  # trust the manifest alone\n'
+            'path = next(file["path"] for file in files if file["format"] == "parquet")\n'
+            "row = pq.read_table(path).slice(0, 1).to_pylist()[0]\n"
+            'grid = row["grid_t"], row["grid_h"], row["grid_w"]\n'
+            'bits = np.unpackbits(np.frombuffer(row["mask"], np.uint8))\n'
+            "mask = bits[: np.prod(grid)].astype(bool).reshape(grid)\n"
+            'tokens = np.array(row["tokens"], np.int64)  # uint16 cannot index an embedding\n'
+            "```"
+        )
+    if "webdataset" in info.formats:
+        parts.append(
+            "```python\n"
+            "from pathlib import Path\n\n"
+            "import numpy as np\n"
+            "import webdataset as wds\n\n"
+            'tars = sorted(str(path) for path in Path("wds").glob("*.tar"))\n'
+            "for sample in wds.WebDataset(tars, shardshuffle=False).decode():\n"
+            '    tokens = sample["tokens.npy"].astype(np.int64)  # uint16 cannot index\n'
+            '    packed_mask, row = sample["mask.npy"], sample["json"]\n'
+            "    break\n"
+            "```\n\n"
+            "Megatron-Energon opens `wds/` as it is, without `energon prepare`."
+        )
+    return "\n\n".join(parts)
+
+
+def _histogram(histogram: Histogram) -> str:
+    most = max(bar.count for bar in histogram.bars)
+    lines = [
+        f"{significant(bar.lower):>8} .. {significant(bar.upper):<8} {bar.count:>12,}  "
+        f"{'#' * -(-bar.count * _BAR_WIDTH // most)}".rstrip()
+        for bar in histogram.bars
+    ]
+    if histogram.num_zero:
+        lines.insert(0, f"{'0':>8} {'':>11} {histogram.num_zero:>12,}")
+    body = "\n".join(lines)
+    return f"## {histogram.title}\n\nWindows by {histogram.axis}.\n\n```text\n{body}\n```"
+
+
+def _quarantine(info: CorpusInfo) -> str:
+    if not info.videos.quarantined:
+        return ""
+    counts = sorted(info.reasons.items(), key=lambda item: (-item[1], item[0]))
+    rows = [(f"`{reason}`", f"{count:,}") for reason, count in counts]
+    return (
+        f"## Set aside\n\n{info.videos.quarantined:,} videos are not in the corpus; "
+        f"`{QUARANTINE_PATH}` says why, one row each.\n\n" + _table(("reason", "videos"), rows)
+    )
+
+
+def _provenance(info: CorpusInfo) -> str:
+    rows = [
+        ("source root", f"`{info.source_root}`"),
+        ("plan", f"`{info.plan_id}`"),
+        ("tokenizer", f"`{info.tokenizer.fingerprint}`"),
+        ("tokens", f"`{info.tokens_key}`"),
+    ]
+    if info.statistics_digest is not None:
+        rows.append((f"`{STATISTICS_PATH}`", f"`{info.statistics_digest}`"))
+    return "## Provenance\n\n" + _table(("", ""), rows)
+
+
+def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    lines = [f"| {head[0]} | {head[1]} |", "| --- | --- |"]
+    lines += [f"| {_cell(name)} | {_cell(value)} |" for name, value in rows]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,203 @@
+"""Videos to windows, in a process that may die: the only door to the decoder.
+
+```
+with DecoderProcess() as decoder:
+    for window in decoder.windows(request):      # uint8 [frames, height, width, 3] and its span
+        ...
+    decoder.facts, decoder.summary
+```
+One decoding process serves many videos. It is replaced when it dies, hangs, runs out of memory, or
+has served long enough; the caller sees windows, or one `DecodeError` with a reason.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any
+
+from pipelines.decode_child import ChildLostError, ChildTimeoutError, DecodeChild
+from pipelines.decode_types import (
+    DecodedWindow,
+    DecodeError,
+    DecodeRequest,
+    DecodeSummary,
+    failure_from_json,
+    request_to_json,
+)
+from schemas.failures import Failure, FailureReason, FailureStage
+from schemas.windows import StreamFacts, WindowSpan
+
+__all__ = [
+    "DecodeError",
+    "DecodeRequest",
+    "DecodeSummary",
+    "DecodedWindow",
+    "DecoderProcess",
+]
+
+_RECYCLE_AFTER = 256
+"""Videos per decoding process: FFmpeg and the codecs leak a little with each damaged file."""
+_STARTUP_S = 120.0
+"""Seconds a process may take to import its libraries on a loaded machine."""
+
+
+class DecoderProcess:
+    """Supervises one decoding process. Starts it with the first video; use from one thread.
+
+    Windows of a video whose process died are not decoded twice for the caller: the next process
+    goes on behind the last window given out, which decoding (deterministic) makes possible.
+
+    Args:
+        recycle_after: Videos after which the process is replaced.
+        clock: Seconds that only grow; for tests.
+    """
+
+    def __init__(
+        self, *, recycle_after: int = _RECYCLE_AFTER, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._recycle_after = recycle_after
+        self._clock = clock
+        self._child: DecodeChild | None = None
+        self._num_videos = 0
+        self._in_video = False
+        self._finalizer: Callable[[], object] = lambda: None
+        self.facts: StreamFacts | None = None
+        """Of the current video: known from its first window on."""
+        self.summary = DecodeSummary()
+        """Of the current video: what was done so far; final when `windows` has ended."""
+
+    def __enter__(self) -> DecoderProcess:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the decoding process, None while there is none."""
+        return self._child.pid if self._child is not None else None
+
+    def kill(self) -> None:
+        """End the decoding process, whatever it does; the next video starts another one."""
+        if self._child is not None:
+            self._finalizer()
+            self._child = None
+        self._in_video = False
+
+    def windows(self, request: DecodeRequest) -> Iterator[DecodedWindow]:
+        """The wanted windows of a video, in order.
+
+        The next window is decoded while the caller works on this one. Leaving the loop early ends
+        the decoding process.
+
+        Raises:
+            DecodeError: The video cannot be decoded whole; what came before must be thrown away.
+            RuntimeError: The decoding process does not start: nothing to do with the video.
+        """
+        if self._in_video:
+            # An earlier iterator was left hanging.
+            self.kill()
+        self.facts, self.summary = None, DecodeSummary()
+        next_window, busy_s, ends = 0, 0.0, "never started"
+        for start in range(1, request.limits.attempts + 1):
+            attempt = _Attempt(self, request, num_starts=start, busy_s=busy_s)
+            try:
+                for window in attempt.windows(first_window=next_window):
+                    next_window = window.span.window_index + 1
+                    yield window
+            except ChildLostError as lost:
+                busy_s, ends = attempt.busy_s, str(lost)
+                self.kill()
+            except ChildTimeoutError as timed_out:
+                self.kill()
+                raise self._error(FailureReason.DECODE_TIMEOUT, str(timed_out)) from None
+            except GeneratorExit:
+                self.kill()
+                raise
+            else:
+                return
+        detail = f"the decoding process died {request.limits.attempts} times: {ends}"
+        raise self._error(FailureReason.DECODER_CRASH, detail)
+
+    def _error(self, reason: FailureReason, detail: str) -> DecodeError:
+        stage = FailureStage.OPEN if self.facts is None else FailureStage.DECODE
+        num_frames = self.summary.num_frames_decoded
+        return DecodeError(
+            Failure(reason=reason, stage=stage, detail=detail, num_frames=num_frames)
+        )
+
+    def _ready(self) -> DecodeChild:
+        """A living process that waits for a video."""
+        if self._child is not None and (
+            self._num_videos >= self._recycle_after or not self._child.is_alive()
+        ):
+            self.kill()
+        if self._child is None:
+            self._child = DecodeChild(self._clock, startup_s=_STARTUP_S)
+            self._num_videos = 0
+            # Ends it when the supervisor is collected or the interpreter exits.
+            self._finalizer = weakref.finalize(self, self._child.kill)
+        self._num_videos += 1
+        return self._child
+
+
+class _Attempt:
+    """One try at one video, in one process."""
+
+    def __init__(
+        self, owner: DecoderProcess, request: DecodeRequest, *, num_starts: int, busy_s: float
+    ) -> None:
+        self._owner = owner
+        self._request = request
+        self._num_starts = num_starts
+        self._busy_before_s = busy_s
+        self.busy_s = busy_s
+
+    def windows(self, *, first_window: int) -> Iterator[DecodedWindow]:
+        owner = self._owner
+        child = owner._ready()
+        owner._in_video = True
+        child.send({"kind": "video", **request_to_json(self._request, first_window=first_window)})
+        while True:
+            message = self._receive(child)
+            if message["kind"] == "window":
+                window = DecodedWindow(
+                    span=WindowSpan(**message["span"]),
+                    frames_THWC=child.memory.slots[message["slot"]].copy(),
+                )
+                child.send({"kind": "free", "slot": message["slot"]})
+                yield window
+            elif message["kind"] == "layout":
+                child.memory.attach(tuple(message["shape"]), message["num_slots"])
+            elif message["kind"] in ("done", "fail"):
+                break
+        owner._in_video = False
+        if message["kind"] == "fail":
+            raise DecodeError(failure_from_json(message["failure"]))
+
+    def _receive(self, child: DecodeChild) -> dict[str, Any]:
+        limits = self._request.limits
+        left_s = limits.total_s - self.busy_s
+        try:
+            message = child.receive(max(min(limits.stall_s, left_s), 0.0))
+        except ChildTimeoutError:
+            limit = (
+                f"no progress for {limits.stall_s:g} s"
+                if limits.stall_s <= left_s
+                else f"more than {limits.total_s:g} s of decoding"
+            )
+            raise ChildTimeoutError(limit) from None
+        self.busy_s = self._busy_before_s + message["busy_s"]
+        summary = {**message["summary"], "num_starts": self._num_starts}
+        self._owner.summary = DecodeSummary(**{**summary, "notes": tuple(summary["notes"])})
+        if message.get("facts") is not None:
+            self._owner.facts = StreamFacts(**message["facts"])
+        return message

@@ -1,0 +1,154 @@
+"""What goes into the decoder and what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.config import DecodeLimits, SpaceConfig, WindowConfig
+from schemas.failures import Failure, FailureReason, FailureStage
+from schemas.ids import WINDOWS_PER_UNIT
+from schemas.windows import WindowSpan
+
+__all__ = [
+    "DecodeError",
+    "DecodeRequest",
+    "DecodeSummary",
+    "DecodedWindow",
+    "failure_from_json",
+    "failure_to_json",
+    "request_from_json",
+    "request_to_json",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRequest:
+    """One video, and how to cut it.
+
+    Attributes:
+        url: An absolute path (undecodable bytes as surrogate escapes) or a URL that fsspec knows.
+        storage_options: For fsspec; must be JSON. Reaches the decoding process through a pipe,
+            never through its command line or environment.
+        size: Bytes as planned; another size found is SOURCE_CHANGED. None: nobody knows.
+        window: How it is cut in time.
+        space: How frames are cut and scaled.
+        limits: What it may cost.
+        skip_units: Work units (16 windows each) that nobody needs: decoded past without scaling.
+    """
+
+    url: str
+    # Kept out of reprs, which end in logs: options may hold credentials.
+    storage_options: Mapping[str, Any] = field(repr=False)
+    size: int | None
+    window: WindowConfig
+    space: SpaceConfig
+    limits: DecodeLimits
+    skip_units: frozenset[int] = frozenset()
+
+    def wants(self, window_index: int) -> bool:
+        """Whether this window is to be given out."""
+        return window_index // WINDOWS_PER_UNIT not in self.skip_units
+
+
+@dataclass(slots=True)
+class DecodedWindow:
+    """One window, ready for the network.
+
+    Attributes:
+        span: Where it lies; ``span.num_frames`` frames have content.
+        frames_THWC: RGB, uint8 [window.frames, height, width, 3], owned by the receiver; a short
+            tail repeats its last frame.
+    """
+
+    span: WindowSpan
+    frames_THWC: npt.NDArray[np.uint8]  # noqa: N815  shape suffix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeSummary:
+    """What decoding a video came to.
+
+    Attributes:
+        num_frames_decoded: Source frames decoded.
+        num_frames_dropped: Frames that no window holds although they are on the timeline: those
+            of a dropped tail, and undecodable ones before the first keyframe.
+        num_windows: Windows found, with those of skipped units.
+        num_starts: Decoding processes it took; more than 1 if one died.
+        notes: Liberties taken, for a person to read ("rotated by 45 degrees, shown by 0").
+    """
+
+    num_frames_decoded: int = 0
+    num_frames_dropped: int = 0
+    num_windows: int = 0
+    num_starts: int = 1
+    notes: tuple[str, ...] = ()
+
+
+class DecodeError(Exception):
+    """A video cannot be decoded whole; windows given out before must be thrown away.
+
+    Survives pickling.
+
+    Attributes:
+        failure: Why, for the quarantine.
+    """
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+    def __str__(self) -> str:
+        return f"{self.failure.reason} ({self.failure.stage}): {self.failure.detail}"
+
+
+def request_to_json(request: DecodeRequest, *, first_window: int) -> dict[str, Any]:
+    """A request as the decoding process reads it; windows before ``first_window`` are not sent."""
+    return {
+        "url": request.url,
+        "storage_options": dict(request.storage_options),
+        "size": request.size,
+        "window": request.window.model_dump(),
+        "space": request.space.model_dump(),
+        "limits": request.limits.model_dump(),
+        "skip_units": sorted(request.skip_units),
+        "first_window": first_window,
+    }
+
+
+def request_from_json(document: Mapping[str, Any]) -> tuple[DecodeRequest, int]:
+    """Undo `request_to_json`."""
+    request = DecodeRequest(
+        url=document["url"],
+        storage_options=document["storage_options"],
+        size=document["size"],
+        window=WindowConfig(**document["window"]),
+        space=SpaceConfig(**document["space"]),
+        limits=DecodeLimits(**document["limits"]),
+        skip_units=frozenset(document["skip_units"]),
+    )
+    return request, document["first_window"]
+
+
+def failure_to_json(failure: Failure) -> dict[str, Any]:
+    """A failure as a message."""
+    return {
+        "reason": failure.reason.value,
+        "stage": failure.stage.value,
+        "detail": failure.detail,
+        "num_frames": failure.num_frames,
+    }
+
+
+def failure_from_json(document: Mapping[str, Any]) -> Failure:
+    """Undo `failure_to_json`."""
+    return Failure(
+        reason=FailureReason(document["reason"]),
+        stage=FailureStage(document["stage"]),
+        detail=document["detail"],
+        num_frames=document["num_frames"],
+    )

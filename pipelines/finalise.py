@@ -1,0 +1,175 @@
+"""The last step: everything adds up, so the manifest may say that the corpus exists.
+
+The manifest is written last of all; until then a reader sees data files and no corpus.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from infotok_core.config import TokenizerConfig
+from pipelines.card import dataset_card, report_html
+from pipelines.errors import AccountingError, IncompleteError
+from pipelines.sinks.energon import energon_files
+from pipelines.statistics import QUARANTINE, SUMMARY
+from pipelines.tokenise import ShardSpec
+from schemas.info import CorpusInfo, TokenizerInfo, VideoCounts
+from schemas.manifest import ShardCommit, Totals, TotalsBuilder, encode_manifest
+from schemas.quarantine import decode_quarantine
+from schemas.statistics import ElboStatistics
+from schemas.summary import AnalysisSummary
+
+__all__ = ["collect_garbage", "finalise"]
+
+MANIFEST = "meta/manifest.parquet"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Commits:
+    """All shards of a corpus, folded."""
+
+    files: list[Any]
+    videos: int
+    totals: Totals
+
+
+def finalise(
+    spec: ShardSpec, statistics: ElboStatistics, tokenizer: TokenizerConfig
+) -> dict[str, Any]:
+    """Check the accounting, write what describes the corpus, and last its manifest.
+
+    Returns:
+        The summary of the run, JSON values only.
+
+    Raises:
+        IncompleteError: If a shard is not committed.
+        AccountingError: If videos or windows do not add up; nothing is published then.
+    """
+    commits = _commits(spec)
+    summary = AnalysisSummary.from_bytes(spec.work.store.read(SUMMARY))
+    _check(commits, summary)
+    info = _info(spec, statistics, summary, commits, tokenizer)
+    quarantine = spec.work.store.read(QUARANTINE)
+    output = spec.output
+    output.replace("quarantine/quarantine.parquet", quarantine)
+    output.replace("meta/statistics.json", statistics.to_bytes(indent=1))
+    output.replace("meta/info.json", info.to_bytes())
+    output.replace("README.md", dataset_card(info, statistics).encode())
+    rows = decode_quarantine(quarantine)
+    output.replace("report.html", report_html(info, statistics, rows).encode())
+    if "webdataset" in info.formats:
+        for path, data in energon_files(commits.files):
+            output.replace(path, data)
+    output.replace(MANIFEST, encode_manifest(commits.files))
+    collect_garbage(spec)
+    return _summary(info, summary)
+
+
+def _commits(spec: ShardSpec) -> _Commits:
+    totals = TotalsBuilder()
+    files: list[Any] = []
+    videos = 0
+    for shard in range(spec.plan.head.shards):
+        try:
+            commit = ShardCommit.from_bytes(spec.work.store.read(spec.commit_path(shard)))
+        except FileNotFoundError as error:
+            raise IncompleteError(
+                f"shard {shard} is not committed; run `infotok tokenise`"
+            ) from error
+        files.extend(commit.files)
+        totals.merge(commit.totals)
+        videos += commit.videos
+    return _Commits(files=files, videos=videos, totals=totals.freeze())
+
+
+def _check(commits: _Commits, summary: AnalysisSummary) -> None:
+    pairs = {
+        "videos": (summary.videos_analysed, commits.videos),
+        "windows": (summary.windows, commits.totals.clips),
+        "token positions": (summary.positions, commits.totals.cells),
+    }
+    wrong = [f"{name}: {a} analysed, {b} committed" for name, (a, b) in pairs.items() if a != b]
+    if wrong:
+        raise AccountingError("the corpus does not add up: " + "; ".join(wrong))
+
+
+def _info(
+    spec: ShardSpec,
+    statistics: ElboStatistics,
+    summary: AnalysisSummary,
+    commits: _Commits,
+    tokenizer: TokenizerConfig,
+) -> CorpusInfo:
+    head, output = spec.plan.head, spec.config.output
+    formats = ("parquet", "webdataset") if output.format == "both" else (output.format,)
+    return CorpusInfo(
+        source_root=head.source_root,
+        plan_id=head.plan_id,
+        tokens_key=spec.key,
+        tokenizer=TokenizerInfo(
+            fingerprint=head.tokenizer,
+            name=spec.config.tokenizer.checkpoint,
+            num_codes=tokenizer.codebook_size,
+            spatial_compression=tokenizer.spatial_compression,
+            temporal_compression=tokenizer.temporal_compression,
+        ),
+        window=head.analysis["window"],
+        space=head.analysis["space"],
+        routing=spec.rule,
+        statistics_digest=statistics.digest,
+        split=output.split,
+        formats=formats,
+        licence=output.licence,
+        videos=VideoCounts(
+            listed=summary.videos_listed,
+            committed=commits.videos,
+            quarantined=summary.videos_quarantined,
+        ),
+        totals=commits.totals,
+        files=len(commits.files),
+        num_bytes=sum(file.bytes for file in commits.files),
+        reasons=summary.reasons,
+        extra_columns={column.name: column.type for column in head.extra_schema},
+    )
+
+
+def _summary(info: CorpusInfo, summary: AnalysisSummary) -> dict[str, Any]:
+    return {
+        "videos_listed": info.videos.listed,
+        "videos_committed": info.videos.committed,
+        "videos_quarantined": info.videos.quarantined,
+        "quarantine_reasons": {str(reason): count for reason, count in info.reasons.items()},
+        "windows": info.totals.clips,
+        "tokens": info.totals.tokens,
+        "tokens_at_full_rate": info.totals.cells,
+        "rate_asked": info.routing.target,
+        "rate_realised": info.realised_rate,
+        "bpp16": info.bpp16,
+        "files": info.files,
+        "bytes": info.num_bytes,
+        "source_bytes": summary.source_bytes,
+        "frames_decoded": summary.num_frames_decoded,
+        "frames_dropped": summary.num_frames_dropped,
+        "tokenizer": info.tokenizer.fingerprint,
+    }
+
+
+def collect_garbage(spec: ShardSpec) -> None:
+    """Delete what no receipt and no commit speaks of: starts, units of quarantined videos."""
+    store = spec.work.store
+    store.delete_folder("attempts")
+    known = set(_unit_paths(spec))
+    for path, _ in list(store.list("units")):
+        if path not in known:
+            store.delete(path)
+
+
+def _unit_paths(spec: ShardSpec) -> Iterator[str]:
+    for receipt in spec.work.receipts(row["video_id"] for row in spec.plan.rows()):
+        for entry in receipt.units:
+            yield entry.path

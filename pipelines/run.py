@@ -1,0 +1,212 @@
+"""A corpus from end to end: the passes in their order, each of which can be called alone.
+
+```
+plan ──▶ analyse ──▶ freeze statistics ──▶ tokenise ──▶ finalise
+(list)   (decode,     (fold receipts)      (select,     (manifest)
+          encode)                           write)
+```
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import torch
+
+from infotok_core.checkpoint import load_checkpoint
+from infotok_core.config import TokenizerConfig
+from infotok_core.errors import CheckpointError
+from pipelines.analyse import analyse
+from pipelines.config import RunConfig
+from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
+from pipelines.finalise import finalise
+from pipelines.observe import Progress, RunControl
+from pipelines.plan import Plan, ensure_plan, load_plan, make_plan
+from pipelines.sources import open_source
+from pipelines.stages import StageSpec, load_tokenizer
+from pipelines.statistics import STATISTICS, freeze_statistics, load_statistics
+from pipelines.storage import Store
+from pipelines.tokenise import shard_spec, tokenise
+from pipelines.work import WorkFolder
+from schemas.ids import digest
+from schemas.statistics import ElboStatistics
+
+__all__ = ["Corpus"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """One output, its work folder and its configuration.
+
+    Attributes:
+        fingerprint: Of the tokenizer.
+        tokenizer: Shape of its network.
+    """
+
+    config: RunConfig
+    output: Store
+    work: Store
+    fingerprint: str
+    tokenizer: TokenizerConfig
+
+    @classmethod
+    def open(cls, config: RunConfig, *, output: str, work: str | None = None) -> Corpus:
+        """Resolve the stores and read the tokenizer's weights; nothing is written.
+
+        Raises:
+            PipelineError: If the checkpoint cannot be used.
+        """
+        store = Store(output, config.output_storage)
+        try:
+            checkpoint = load_checkpoint(config.tokenizer.checkpoint)
+        except CheckpointError as error:
+            raise PipelineError(f"tokenizer: {error}") from error
+        return cls(
+            config=config,
+            output=store,
+            work=Store(work, config.output_storage) if work else store.child("_work"),
+            fingerprint=checkpoint.fingerprint,
+            tokenizer=checkpoint.network.config,
+        )
+
+    def check_stores(self) -> None:
+        """Prove that both stores can be written to and honour conditional writes.
+
+        Raises:
+            StorageError: If not; ``runtime.single_writer`` lets the second condition pass.
+        """
+        if not self.config.runtime.single_writer:
+            self.output.check_conditional_writes()
+            self.work.check_conditional_writes()
+
+    def preview(self, input_url: str) -> dict[str, Any]:
+        """What a run would do, from a listing alone."""
+        source = self._source(input_url)
+        head, _ = make_plan(source, self.config, tokenizer=self.fingerprint)
+        fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
+        return {"output": self.output.url, "work": self.work.url, **head.model_dump(include=fields)}
+
+    def plan(self, input_url: str) -> Plan:
+        """List the source and fix the plan; see `ensure_plan`."""
+        source = self._source(input_url)
+        return ensure_plan(source, self.config, tokenizer=self.fingerprint, work=self.work)
+
+    def forget_quarantined(self, reasons: Sequence[str] = ()) -> int:
+        """Drop the receipts of quarantined videos (with these reasons), so that they run again.
+
+        The frozen statistics go with them. A corpus already written from them keeps its files:
+        tokenise into another output.
+
+        Returns:
+            The number of receipts dropped.
+        """
+        folder = self._work_folder(load_plan(self.work), "cpu")
+        dropped = 0
+        for receipt in folder.receipts(row["video_id"] for row in load_plan(self.work).rows()):
+            failure = receipt.failure
+            if failure is not None and (not reasons or failure.reason in reasons):
+                self.work.delete(f"videos/{receipt.video_id}.json")
+                dropped += 1
+        if dropped:
+            self.work.delete(STATISTICS)
+        return dropped
+
+    def analyse(self, control: RunControl) -> ElboStatistics:
+        """Pass one, to the frozen statistics. Needs a running Ray."""
+        plan = load_plan(self.work)
+        device = _device(self.config)
+        folder = self._work_folder(plan, device)
+        folder.ensure_analysis(self._analysis_document(device))
+        spec = StageSpec(
+            config=self.config,
+            source_root=plan.head.source_root,
+            work=folder,
+            run_id=control.run_id,
+            device=device,
+            load=load_tokenizer,
+        )
+        progress = self._progress(control, "analyse", plan.head.videos, plan.head.num_bytes)
+        analyse(plan, spec, progress)
+        control.say(progress.line())
+        return freeze_statistics(plan, folder)
+
+    def tokenise(self, control: RunControl) -> dict[str, Any]:
+        """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU."""
+        plan = load_plan(self.work)
+        if plan.head.tokenizer != self.fingerprint:
+            raise PlanMismatchError(
+                f"{self.work.url} was analysed with tokenizer {plan.head.tokenizer[:16]}…, the "
+                f"configuration names {self.fingerprint[:16]}…"
+            )
+        folder = self._work_folder(plan, "cpu")
+        statistics = load_statistics(plan, folder)
+        spec = shard_spec(self.config, plan, folder, self.output, statistics)
+        self._claim_output(spec.key)
+        progress = self._progress(control, "tokenise", plan.head.shards, 0)
+        progress.items = "shards"
+        tokenise(spec, progress)
+        control.say(progress.line())
+        return finalise(spec, statistics, self.tokenizer)
+
+    def _source(self, input_url: str) -> Any:  # noqa: ANN401
+        roots = (self.output.url, self.work.url)
+        return open_source(
+            input_url, self.config.source, self.config.source_storage, exclude_roots=roots
+        )
+
+    def _analysis_document(self, device: str) -> dict[str, Any]:
+        document: dict[str, Any] = {
+            "device": device,
+            "dtype": self.config.tokenizer.dtype,
+            "torch": torch.__version__,
+        }
+        if device == "cuda":
+            # Kernels are chosen by batch size, and their last bit with them.
+            document["batch_size"] = self.config.tokenizer.batch_size
+        else:
+            # So does the number of threads (measured: 36 against 27 of 957,600 golden pixels).
+            document["cpu_threads"] = self.config.tokenizer.cpu_threads
+        return document
+
+    def _work_folder(self, plan: Plan, device: str) -> WorkFolder:
+        key = digest([plan.head.analysis, plan.head.tokenizer, device])
+        return WorkFolder(store=self.work, analysis_key=key)
+
+    def _claim_output(self, key: str) -> None:
+        """Fix what this output will hold, or prove that it is the same as before."""
+        document = {
+            "tokens_key": key,
+            "config": self.config.model_dump(mode="json", exclude={"runtime"}),
+        }
+        data = json.dumps(document, indent=1, sort_keys=True).encode()
+        if self.output.create("meta/config.json", data):
+            return
+        there = json.loads(self.output.read("meta/config.json"))
+        if there["tokens_key"] != key:
+            raise PlanMismatchError(
+                f"{self.output.url} holds (part of) another corpus: other routing, format, "
+                f"statistics or analysis. Tokenise into another output with --work {self.work.url}"
+            )
+
+    def _progress(self, control: RunControl, stage: str, total: int, total_bytes: int) -> Progress:
+        runtime = self.config.runtime
+        return Progress(
+            control=control,
+            stage=stage,
+            total=total,
+            total_bytes=total_bytes,
+            interval_s=runtime.progress_s,
+            watchdog_s=runtime.watchdog_s,
+        )
+
+
+def _device(config: RunConfig) -> str:
+    wanted = config.tokenizer.device
+    has_gpu = ray.cluster_resources().get("GPU", 0) > 0
+    if wanted == "cuda" and not has_gpu:
+        raise IncompleteError("tokenizer.device = cuda, but the cluster has no GPU")
+    return ("cuda" if has_gpu else "cpu") if wanted == "auto" else wanted

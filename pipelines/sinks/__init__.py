@@ -1,0 +1,1 @@
+"""Token rows as file bytes. Pure: storing them is the caller's."""

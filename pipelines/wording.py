@@ -1,0 +1,58 @@
+"""Numbers and policies as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schemas.rates import RateRule
+
+__all__ = ["compact", "num_bytes_text", "rule_text", "settings_text", "significant"]
+
+
+def compact(value: float) -> str:
+    """A count in few characters: 9216, 41.3 k, 1.20 M, 3.45 B, 2.00 T."""
+    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= limit:
+            scaled = value / (1e3 if unit == "k" else limit)
+            return f"{scaled:.{2 if scaled < 10 else 1 if scaled < 100 else 0}f} {unit}"
+    return f"{value:,.0f}"
+
+
+def num_bytes_text(value: float) -> str:
+    """A size in decimal units: 812 B, 1.4 MB."""
+    for limit, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= limit:
+            scaled = value / limit
+            return f"{scaled:.{1 if scaled < 100 else 0}f} {unit}"
+    return f"{value:.0f} B"
+
+
+def significant(value: float) -> str:
+    """Three significant digits or more, without an exponent where that is short."""
+    if 1e3 <= abs(value) < 1e7:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if 1e-4 <= abs(value) < 1e7 or not value else f"{value:.1e}"
+
+
+def rule_text(rule: RateRule) -> str:
+    """How windows got their rates, in a sentence."""
+    if rule.budget == "static":
+        return f"every window keeps {significant(rule.target)} of its tokens"
+    clip = f"clip({significant(rule.scale)} * elbo, {significant(rule.min_rate)}, 1)"
+    how = {
+        "exact": f"scale solved so that the corpus keeps {significant(rule.target)}",
+        "paper": f"scale = {significant(rule.target)} / mean window ELBO, clipping not made up for",
+        "expected": f"scale = {significant(rule.target)} / a given mean window ELBO",
+    }[rule.budget]
+    dark = ""
+    if rule.zero_rate != rule.min_rate:
+        dark = f"; windows without any information keep {significant(rule.zero_rate)}"
+    return f"rate = {clip}: {how}{dark}"
+
+
+def settings_text(settings: Mapping[str, object]) -> str:
+    """A policy of the run configuration in a line; None reads as "as the source"."""
+    return ", ".join(
+        f"{name} {'as the source' if value is None else value}"
+        for name, value in sorted(settings.items())
+    )

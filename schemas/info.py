@@ -1,0 +1,137 @@
+"""``meta/info.json``: what a corpus is, for a reader who has nothing but the corpus."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from schemas.documents import Document, Part, canonical_json, parse_json
+from schemas.failures import FailureReason
+from schemas.manifest import Totals
+from schemas.rates import RateRule
+from schemas.statistics import ELBO_SIGN, ELBO_UNIT
+from schemas.tokens import NUM_CODES, bpp16
+
+__all__ = ["CorpusInfo", "TokenizerInfo", "VideoCounts"]
+
+_Count = Annotated[int, Field(ge=0)]
+
+
+class TokenizerInfo(Part):
+    """Which tokenizer wrote the ids.
+
+    Attributes:
+        fingerprint: SHA-256 over its configuration and weights; the ``tokenizer`` column.
+        name: For people: ``default``, or a directory or file name.
+        num_codes: Ids are in [0, num_codes); the rest of uint16 is free for special ids.
+        spatial_compression: Pixels per latent row and column.
+        temporal_compression: Frames per latent frame, after the first.
+    """
+
+    fingerprint: str
+    name: str
+    num_codes: _Count = NUM_CODES
+    spatial_compression: Annotated[int, Field(ge=1)]
+    temporal_compression: Annotated[int, Field(ge=1)]
+
+
+class VideoCounts(Part):
+    """Where every listed video went: ``listed = committed + quarantined``."""
+
+    listed: _Count
+    committed: _Count
+    quarantined: _Count
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.listed != self.committed + self.quarantined:
+            raise ValueError(
+                f"{self.listed} videos listed, but {self.committed} committed and "
+                f"{self.quarantined} quarantined"
+            )
+        return self
+
+
+class CorpusInfo(Document):
+    """Head of a corpus.
+
+    Attributes:
+        source_root: What the ``source`` column is relative to.
+        plan_id: Identity of pass one.
+        tokens_key: Identity of pass two.
+        tokenizer: Which one.
+        window: Policy in time, as in the run configuration.
+        space: Policy in space, as in the run configuration.
+        routing: The rule by which windows got their rates, with the scale that was used.
+        statistics_digest: `ElboStatistics.digest` of ``meta/statistics.json``; None if pass two
+            needed no statistics.
+        elbo_unit: Unit of the ``elbo`` and ``frame_elbo`` columns.
+        elbo_sign: Which way they point.
+        split: First part of every data file's name.
+        formats: ``parquet``, ``webdataset`` or both: each then holds all rows.
+        licence: As the run was told.
+        videos: Accounting.
+        totals: Over the rows.
+        files: Data files of the manifest.
+        num_bytes: Their sizes added up.
+        reasons: Quarantined videos by reason.
+        extra_columns: Name and Arrow type of the columns that rode along.
+    """
+
+    source_root: str
+    plan_id: str
+    tokens_key: str
+    tokenizer: TokenizerInfo
+    window: dict[str, Any]
+    space: dict[str, Any]
+    routing: RateRule
+    statistics_digest: str | None
+    elbo_unit: str = ELBO_UNIT
+    elbo_sign: str = ELBO_SIGN
+    split: str
+    formats: tuple[str, ...]
+    licence: str
+    videos: VideoCounts
+    totals: Totals
+    files: _Count
+    num_bytes: _Count
+    reasons: dict[FailureReason, _Count]
+    extra_columns: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if sum(self.reasons.values()) != self.videos.quarantined:
+            raise ValueError(
+                f"reasons count {sum(self.reasons.values())} videos, "
+                f"{self.videos.quarantined} are quarantined"
+            )
+        return self
+
+    @property
+    def realised_rate(self) -> float:
+        """Kept tokens / tokens at full rate, over the corpus."""
+        return self.totals.rate
+
+    @property
+    def bpp16(self) -> float:
+        """See `tokens.bpp16`; 0.0 without windows."""
+        totals = self.totals
+        return bpp16(totals.tokens, totals.cells, totals.pixels) if totals.pixels else 0.0
+
+    def to_bytes(self, *, indent: int | None = 2) -> bytes:
+        """Canonical JSON for people, with the derived numbers under ``realised``."""
+        realised = {"rate": self.realised_rate, "bpp16": self.bpp16}
+        document = {**self.model_dump(mode="json"), "realised": realised}
+        return canonical_json(document, indent=indent)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read what `to_bytes` wrote; ``realised`` is computed again, not believed.
+
+        Raises:
+            FormatError: If the bytes are damaged, of another version, or do not add up.
+        """
+        document = parse_json(data, what=cls.__name__)
+        document.pop("realised", None)
+        return cls._validated(document)

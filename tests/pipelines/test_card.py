@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from corpora import Corpus, build_corpus
+
+from pipelines.card import dataset_card, report_html
+from pipelines.histograms import elbo_histogram, rate_histogram, token_histogram
+from pipelines.wording import compact, num_bytes_text, rule_text, significant
+from schemas.info import CorpusInfo, VideoCounts
+from schemas.manifest import Totals
+from schemas.rates import RateRule
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    return build_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+def _empty(info: CorpusInfo) -> CorpusInfo:
+    return info.model_copy(
+        update={
+            "totals": Totals(),
+            "videos": VideoCounts(listed=0, committed=0, quarantined=0),
+            "reasons": {},
+            "files": 0,
+        }
+    )
+
+
+def test_the_card_says_what_how_many_and_under_which_licence(corpus: Corpus):
+    card = dataset_card(corpus.info, corpus.statistics)
+    assert card.startswith('---\nlicense: "CC-BY-4.0"\n')
+    assert "| videos | 6 of 7 (1 set aside) |" in card
+    assert f"| tokens | {corpus.info.totals.tokens:,} |" in card
+    assert f"| rate, realised | {corpus.info.realised_rate:.5f} |" in card
+    assert "| `TRUNCATED` | 1 |" in card
+    assert 'path: "data/train-*.parquet"' in card
+
+
+def test_the_snippets_of_the_card_run_as_they_stand(corpus: Corpus, monkeypatch):
+    card = dataset_card(corpus.info)
+    monkeypatch.chdir(Path(corpus.store.url))
+    monkeypatch.setattr(sys, "argv", ["snippet"])
+    snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    assert len(snippets) == 2
+    for snippet in snippets:
+        names: dict[str, object] = {}
+        exec(snippet, names)
+        assert len(names["tokens"]) == names["row"]["num_tokens"]
+
+
+def test_card_and_report_are_the_same_each_time(corpus: Corpus):
+    again = CorpusInfo.from_bytes(corpus.info.to_bytes())
+    assert dataset_card(again, corpus.statistics) == dataset_card(corpus.info, corpus.statistics)
+    assert report_html(again, corpus.statistics) == report_html(corpus.info, corpus.statistics)
+
+
+class _Page(HTMLParser):
+    void = frozenset({"meta", "line", "rect", "link", "br", "img"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        if tag not in self.void:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def _parse(page: str) -> _Page:
+    parser = _Page()
+    parser.feed(page)
+    parser.close()
+    assert parser.open == []
+    return parser
+
+
+def test_the_report_is_one_page_that_loads_nothing(corpus: Corpus):
+    page = _parse(report_html(corpus.info, corpus.statistics, corpus.quarantine))
+    assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object"}
+    names = {name for _, attributes in page.tags for name in attributes}
+    assert not names & {"src", "href", "xlink:href"}
+    assert not any(name.startswith("on") for name in names)
+    assert sum(tag == "svg" for tag, _ in page.tags) == 3
+
+
+def test_the_report_is_light_and_dark():
+    from pipelines.report_style import STYLE
+
+    assert "prefers-color-scheme: dark" in STYLE
+    assert "url(" not in STYLE
+    assert "@import" not in STYLE
+
+
+def test_names_from_outside_cannot_become_markup(corpus: Corpus):
+    html = report_html(corpus.info, corpus.statistics, corpus.quarantine)
+    assert "<b>" not in html
+    assert "<moov>" not in html
+    text = _parse(html).text
+    assert "broken & <b>.mp4" in text
+    assert "s3://bucket/a & b" in text
+
+
+def test_the_bars_of_each_histogram_count_every_window(corpus: Corpus):
+    windows = corpus.info.totals.clips
+    for histogram in (
+        rate_histogram(corpus.info.totals),
+        rate_histogram(corpus.info.totals, max_bars=10),
+        token_histogram(corpus.info.totals, max_bars=4),
+        elbo_histogram(corpus.statistics.bins),
+    ):
+        assert sum(bar.count for bar in histogram.bars) + histogram.num_zero == windows
+        for before, after in zip(histogram.bars, histogram.bars[1:], strict=False):
+            assert before.upper == after.lower
+
+
+def test_an_empty_corpus_has_a_card_and_a_report(corpus: Corpus):
+    info = _empty(corpus.info)
+    assert "| windows | 0 |" in dataset_card(info)
+    assert not any(tag == "svg" for tag, _ in _parse(report_html(info)).tags)
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [
+        (RateRule.static(0.25), "every window keeps 0.25"),
+        (RateRule.expected(0.1, rate=0.5, min_rate=0.0625), "a given mean window ELBO"),
+    ],
+)
+def test_a_rule_reads_as_a_sentence(rule: RateRule, words: str):
+    assert words in rule_text(rule)
+
+
+def test_numbers_read_as_people_write_them():
+    assert [compact(value) for value in (0, 999, 9216, 41_300, 1.2e6, 3.45e9)] == [
+        "0", "999", "9,216", "41.3 k", "1.20 M", "3.45 B",
+    ]  # fmt: skip
+    assert [num_bytes_text(value) for value in (12, 1_400_000, 123_456_789)] == [
+        "12 B", "1.4 MB", "123 MB",
+    ]  # fmt: skip
+    assert [significant(value) for value in (0, 0.0704, 1e-7, 4096.2)] == [
+        "0", "0.0704", "1.0e-07", "4,096",
+    ]  # fmt: skip
