@@ -2,8 +2,8 @@
 
     python benchmarks/decode.py [--json decode.json] [FILE ...]
 
-For each file, three things are timed in turn, `--rounds` times, in CPU milliseconds per source frame
-(user + system, all processes; on a shared machine wall time says little):
+For each file, three things are timed in turn, `--rounds` times, in CPU milliseconds per source
+frame (user + system, all processes; on a shared machine wall time says little):
 
 - decode: PyAV on one thread, frames thrown away: the floor;
 - windows: our path in this process (crop, scale, RGB, windows of 33 x 256 x 256);
@@ -22,7 +22,7 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Row:
 
 
 def main() -> None:
+    """Time, print, and write down."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
@@ -163,6 +164,7 @@ def child_cpu_s(decoder: DecoderProcess | None) -> float:
 
 
 def decode_only(file: Path) -> None:
+    """The floor: PyAV on one thread."""
     with av.open(str(file)) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
@@ -171,12 +173,14 @@ def decode_only(file: Path) -> None:
             pass
 
 
-def exhaust(windows: object) -> None:
-    for _ in windows:  # pyright: ignore[reportGeneralTypeIssues]
+def exhaust(windows: Iterable[object]) -> None:
+    """Throw all windows away."""
+    for _ in windows:
         pass
 
 
 def print_table(header: dict[str, str], rows: list[Row]) -> None:
+    """Markdown on stdout."""
     print(", ".join(f"{key} {value}" for key, value in header.items()))
     print("| file | source | frames | decode | windows | ratio | process | ratio | ms/window |")
     print("|---|---|---|---|---|---|---|---|---|")

@@ -48,6 +48,7 @@ ORIGINALS = (
 
 
 def main() -> None:
+    """Change, decode, count."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--changes", type=int, default=60, help="per file")
     parser.add_argument("--seed", type=int, default=1)

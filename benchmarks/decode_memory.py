@@ -28,6 +28,7 @@ EARLY_WINDOWS = 50
 
 
 def main() -> None:
+    """Measure, print, and write down."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("file", nargs="?", type=Path)
     parser.add_argument("--json", type=Path)
@@ -42,6 +43,7 @@ def main() -> None:
 
 
 def unpacked(folder: Path) -> Path:
+    """The long video, out of its archive."""
     with tarfile.open(SHARED / "faults.tar") as archive:
         archive.extract(LONG, folder, filter="data")
     return folder / LONG

@@ -36,7 +36,7 @@ WHY = {
     "bomb_65535x65535.gif": "35 bytes that claim 4 gigapixels",
     "bomb_8192x8192_60frames.mp4": "more pixels than `max_pixels`",
     "container_lies_16384x16384.mp4": "the header lies, the stream decides",
-    "corrupt_avcC_extradata.mp4": "the decoder's configuration, a part of the container, is garbage",
+    "corrupt_avcC_extradata.mp4": "the decoder's configuration, in the container, is garbage",
     "corrupt_stsz_count.mp4": "the table of sample sizes is damaged",
     "corrupted_packets_middle.mp4": "damaged pictures would be painted over, so none is kept",
     "dangling_symlink.mp4": "leads nowhere",
@@ -123,8 +123,8 @@ between two keyframes, broken audio.
 
 What cannot be seen: a transport stream (or a raw stream) cut exactly between two packets; a changed
 bit that leaves a valid stream of a codec without checksums (most of them). How often that happens
-to random changes of good files is measured by `benchmarks/decode_damage.py`: 1,080 changes, of which
-135 (1 in 8) changed pixels unnoticed; no crash, no timeout, no INTERNAL (x86_64, PyAV 18.1, 2026-11).
+to random changes of good files is measured by `benchmarks/decode_damage.py`: of 1,080 changes 135
+(1 in 8) changed pixels unnoticed; no crash, no timeout, no INTERNAL (x86_64, PyAV 18.1, 2026-11).
 
 Alpha is ignored (the stored colour is used), interlaced fields stay woven, HDR is not tone-mapped,
 angles other than right ones are rounded, a still GIF is an image.
@@ -141,6 +141,7 @@ class Row(NamedTuple):
 
 
 def main() -> None:
+    """Decode everything and write the page."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "docs/faults.md")
     arguments = parser.parse_args()

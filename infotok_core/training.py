@@ -219,8 +219,8 @@ def _learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
 
 @torch.no_grad()
 def _average(averaged: nn.Module, network: nn.Module, *, decay: float) -> None:
-    mine, theirs = list(averaged.parameters()), list(network.parameters())
-    torch._foreach_lerp_(mine, theirs, 1 - decay)  # noqa: SLF001  no public spelling of it
+    for mine, theirs in zip(averaged.parameters(), network.parameters(), strict=True):
+        mine.lerp_(theirs, 1 - decay)
 
 
 @torch.inference_mode()

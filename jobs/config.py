@@ -63,8 +63,9 @@ def _parse(text: str) -> Any:  # noqa: ANN401  any TOML value
 
 def _put(document: dict[str, Any], dotted: str, value: Any) -> None:  # noqa: ANN401
     *tables, key = dotted.split(".")
+    place: Any = document
     for table in tables:
-        document = document.setdefault(table, {})
-        if not isinstance(document, dict):
+        place = place.setdefault(table, {})
+        if not isinstance(place, dict):
             raise click.UsageError(f"{dotted}: {table} is not a table")
-    document[key] = value
+    place[key] = value

@@ -9,7 +9,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import click
 import ray
@@ -20,7 +20,7 @@ __all__ = ["engine"]
 
 
 @contextlib.contextmanager
-def engine() -> Iterator[RunControl]:
+def engine() -> Generator[RunControl]:
     """A connection to Ray (that of ``RAY_ADDRESS``, else a local one) and the control of a run."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own progress bars, plans and notices drown ours.
@@ -28,7 +28,6 @@ def engine() -> Iterator[RunControl]:
     if "RAY_ADDRESS" in os.environ:
         ray.init(logging_level=logging.ERROR)
     else:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         ray.init(include_dashboard=False, logging_level=logging.ERROR)
     control = RunControl(
         run_id=secrets.token_hex(6),

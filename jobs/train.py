@@ -86,12 +86,15 @@ def train(
 def _stages(path: Path) -> list[TrainingConfig]:
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))["stage"]
-        return [
-            TrainingConfig(**{**table, "rates": tuple(table.get("rates", (1.0, 0.75, 0.5, 0.25)))})
-            for table in tables
-        ]
+        return [_stage(table) for table in tables]
     except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
         raise click.UsageError(f"{path}: {error}") from error
+
+
+def _stage(table: dict[str, Any]) -> TrainingConfig:
+    if "rates" in table:
+        table = {**table, "rates": tuple(table["rates"])}
+    return TrainingConfig(**table)
 
 
 def _clips(url: str, *, frames: int, size: int, square: bool = False) -> list[torch.Tensor]:

@@ -6,9 +6,9 @@ plan rows without a receipt ──waves──▶ decode tasks ──uint8 units�
                                             └──────── status rows ────────┴──▶ driver ──▶ receipts
 ```
 
-The driver holds what is in flight and nothing else. A wave ends when Ray is through with it or gives
-up; videos of the wave that have no receipt then are run again, and after ``limits.attempts`` rounds
-are set aside as WORKER_LOST. Whatever Ray reports, only receipts count.
+The driver holds what is in flight and nothing else. A wave ends when Ray is through with it or
+gives up; videos of the wave that have no receipt then are run again, and after ``limits.attempts``
+rounds are set aside as WORKER_LOST. Whatever Ray reports, only receipts count.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -24,14 +24,16 @@ import pyarrow as pa
 import ray
 import ray.data
 
+from pipelines.errors import PipelineError
 from pipelines.observe import Progress
 from pipelines.plan import Plan
-from pipelines.receipts import ReceiptBuilder, lost_receipt
 from pipelines.ray_stream import poll
+from pipelines.receipts import ReceiptBuilder, lost_receipt
 from pipelines.records import Status, table_to_statuses
 from pipelines.stages import AnalyseUnits, StageSpec, decode_videos
+from schemas.receipts import VideoReceipt
 
-__all__ = ["analyse"]
+__all__ = ["analyse", "analyse_again"]
 
 _BLOCK_VIDEOS = 16
 _BLOCK_BYTES = 64 << 20
@@ -53,17 +55,56 @@ def analyse(plan: Plan, spec: StageSpec, progress: Progress) -> None:
     finished = spec.work.finished_videos()
     rows = (row for row in _counted(plan, finished, progress) if row["video_id"] not in finished)
     progress.start()
-    lost: list[dict[str, Any]] = []
     for wave in _batched(rows, spec.config.runtime.wave_videos):
-        lost += _run_wave(wave, spec, progress)
+        for row in _rounds(wave, spec, progress, spec.work.put_receipt):
+            spec.work.put_receipt(lost_receipt(row, attempts=spec.config.limits.attempts))
+            progress.item_done(row["size"], quarantined=True)
+
+
+def analyse_again(rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Progress) -> None:
+    """Make the unit objects of analysed videos once more, and prove that they are the same.
+
+    Args:
+        rows: Of the plan; videos that were quarantined are passed over.
+
+    Raises:
+        PipelineError: If a video gives other units than its receipt says.
+    """
+    before = {receipt.video_id: receipt for receipt in spec.work.receipts(_ids(rows))}
+    rows = [row for row in rows if before[row["video_id"]].status == "analysed"]
+
+    def compare(receipt: VideoReceipt) -> None:
+        if receipt.units != before[receipt.video_id].units:
+            raise PipelineError(
+                f"{receipt.uri} was analysed again with another result; the source, the device or "
+                "a library changed. Analyse into another work folder (--work)."
+            )
+
+    lost = _rounds(rows, spec, progress, compare)
+    if lost:
+        raise PipelineError(
+            f"{lost[0]['uri']} and {len(lost) - 1} more could not be analysed again"
+        )
+
+
+def _ids(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
+    return (row["video_id"] for row in rows)
+
+
+def _rounds(
+    rows: Sequence[dict[str, Any]],
+    spec: StageSpec,
+    progress: Progress,
+    finish: Callable[[VideoReceipt], None],
+) -> list[dict[str, Any]]:
+    """Waves over the same videos until each is finished; returns those that never were."""
+    lost = _run_wave(rows, spec, progress, finish)
     for _ in range(1, spec.config.limits.attempts):
         if not lost:
-            return
+            break
         log.warning("%d videos came back without a result; running them again", len(lost))
-        lost = _run_wave(lost, spec, progress)
-    for row in lost:
-        spec.work.put_receipt(lost_receipt(row, attempts=spec.config.limits.attempts))
-        progress.item_done(row["size"], quarantined=True)
+        lost = _run_wave(lost, spec, progress, finish)
+    return lost
 
 
 def _counted(plan: Plan, finished: Any, progress: Progress) -> Iterator[dict[str, Any]]:  # noqa: ANN401
@@ -77,9 +118,12 @@ def _counted(plan: Plan, finished: Any, progress: Progress) -> Iterator[dict[str
 
 
 def _run_wave(
-    rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Progress
+    rows: Sequence[dict[str, Any]],
+    spec: StageSpec,
+    progress: Progress,
+    finish: Callable[[VideoReceipt], None],
 ) -> list[dict[str, Any]]:
-    """Run some videos through Ray; returns those without a receipt afterwards."""
+    """Run some videos through Ray once; returns those that did not come back."""
     stored = spec.work.stored_units({row["video_id"]: row["version"] for row in rows})
     rows = [{**row, "stored_units": sorted(stored.get(row["video_id"], []))} for row in rows]
     sizes = {row["video_id"]: row["size"] for row in rows}
@@ -99,7 +143,7 @@ def _run_wave(
             if receipt is not None:
                 closed.add(status.video)
                 del builders[status.video]
-                pending.append(writers.submit(spec.work.put_receipt, receipt))
+                pending.append(writers.submit(finish, receipt))
                 progress.item_done(sizes[status.video], quarantined=receipt.status == "quarantined")
         for future in pending:
             future.result()
@@ -120,7 +164,7 @@ def _statuses(
         dataset = (
             ray.data.from_arrow(list(_blocks(rows)))
             .map_batches(
-                decode_videos,
+                decode_videos,  # pyright: ignore[reportArgumentType]  fn_kwargs are not typed
                 fn_kwargs={"spec": spec},
                 batch_size=None,
                 batch_format="pyarrow",

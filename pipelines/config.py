@@ -32,7 +32,7 @@ class _Frozen(BaseModel):
 
 
 class StorageConfig(_Frozen):
-    """How to reach a store. Credentials come from the environment or the profile, never from here."""
+    """How to reach a store; credentials come from the environment or the profile alone."""
 
     endpoint_url: str | None = None
     """S3 endpoint, for stores other than AWS: ``http://127.0.0.1:9000``."""
@@ -61,9 +61,9 @@ class WindowConfig(_Frozen):
     overlap: Annotated[int, Field(ge=0)] = 0
     """Frames shared with the window before."""
     fps: Annotated[float, Field(gt=0, le=1000)] | None = None
-    """Resample to this rate by presentation time (last frame with pts <= t); None keeps every frame."""
+    """Resample by presentation time (last frame with pts <= t); None keeps every frame."""
     tail: Literal["pad", "drop"] = "pad"
-    """``pad``: run the last, shorter window at full shape and keep the latent frames with real content."""
+    """``pad``: run the last, shorter window at full shape, keep the latent frames with content."""
 
     @model_validator(mode="after")
     def _check(self) -> WindowConfig:
@@ -180,7 +180,7 @@ class RunConfig(_Frozen):
     runtime: RuntimeConfig = RuntimeConfig()
 
     def analysis_identity(self) -> dict[str, Any]:
-        """Fields that decide what pass one stores. The tokenizer enters by its fingerprint, elsewhere."""
+        """Fields that decide what pass one stores; the tokenizer enters by its fingerprint."""
         limits = self.limits.model_dump(include={"max_pixels", "max_frames", "max_bytes"})
         return {
             "window": self.window.model_dump(),

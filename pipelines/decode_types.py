@@ -66,7 +66,7 @@ class DecodedWindow:
     """
 
     span: WindowSpan
-    frames_THWC: npt.NDArray[np.uint8]  # noqa: N815  shape suffix
+    frames_THWC: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

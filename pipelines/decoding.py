@@ -86,9 +86,8 @@ class VideoDecoding:
         """
         try:
             yield from self._windows()
-        except GeneratorExit:
-            raise
-        except BaseException as error:
+        except Exception as error:
+            # The translation point: whatever a hostile file makes a library raise gets a reason.
             stage = FailureStage.OPEN if self._reader is None else FailureStage.DECODE
             num_frames = self._reader.num_frames if self._reader else 0
             failure = failure_of(error, stage=stage, num_frames=num_frames, lines=self._log.drain())

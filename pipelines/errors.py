@@ -44,7 +44,7 @@ class ConflictError(StorageError):
 
 
 class PlanMismatchError(PipelineError):
-    """The work folder belongs to another source, configuration or tokenizer; the message says which."""
+    """The work folder belongs to another source, configuration or tokenizer: the message says."""
 
     exit_code = 4
 

@@ -1,4 +1,4 @@
-"""What a run says while it works: plain lines with counts, speed and ETA, readable without a TTY."""
+"""What a run says while it works: plain lines with counts, speed and ETA; no TTY needed."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import logging
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def make_plan(source: Source, config: RunConfig, *, tokenizer: str) -> tuple[Pla
     objects = sorted(source.objects, key=lambda item: item.uri)
     if not objects:
         raise PipelineError(f"no objects to tokenise in {source.root} (see source.include)")
-    for before, item in zip(objects, objects[1:], strict=False):
+    for before, item in itertools.pairwise(objects):
         if before.uri == item.uri:
             raise PipelineError(f"the input lists {item.uri} more than once")
     shards = _shards(objects, config.output.shard_source_bytes)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.records import Status
 from schemas.failures import FailureReason, FailureStage
-from schemas.receipts import UnitEntry, VideoReceipt
+from schemas.receipts import FailureRecord, UnitEntry, VideoReceipt
 from schemas.statistics import ElboAccumulator, ElboBins
 from schemas.versions import FORMAT_VERSION
 
@@ -93,6 +93,6 @@ def _quarantined(video: str, end: Mapping[str, Any], failure: Mapping[str, Any])
         tokens=0,
         units=(),
         bins=ElboBins.empty(),
-        failure=dict(failure),  # validated by the model
+        failure=FailureRecord.model_validate(failure),
         **_common(video, end),
     )

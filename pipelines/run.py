@@ -20,14 +20,14 @@ import torch
 from infotok_core.checkpoint import load_checkpoint
 from infotok_core.config import TokenizerConfig
 from infotok_core.errors import CheckpointError
-from pipelines.analyse import analyse
+from pipelines.analyse import analyse, analyse_again
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
 from pipelines.observe import Progress, RunControl
 from pipelines.plan import Plan, ensure_plan, load_plan, make_plan
 from pipelines.sources import open_source
-from pipelines.stages import StageSpec, load_tokenizer
+from pipelines.stages import StageSpec
 from pipelines.statistics import STATISTICS, freeze_statistics, load_statistics
 from pipelines.storage import Store
 from pipelines.tokenise import shard_spec, tokenise
@@ -118,21 +118,12 @@ class Corpus:
     def analyse(self, control: RunControl) -> ElboStatistics:
         """Pass one, to the frozen statistics. Needs a running Ray."""
         plan = load_plan(self.work)
-        device = _device(self.config)
-        folder = self._work_folder(plan, device)
-        folder.ensure_analysis(self._analysis_document(device))
-        spec = StageSpec(
-            config=self.config,
-            source_root=plan.head.source_root,
-            work=folder,
-            run_id=control.run_id,
-            device=device,
-            load=load_tokenizer,
-        )
+        reuse = self.config.runtime.second_pass == "reuse"
+        spec = self._stage_spec(plan, control, keep_units=reuse)
         progress = self._progress(control, "analyse", plan.head.videos, plan.head.num_bytes)
         analyse(plan, spec, progress)
         control.say(progress.line())
-        return freeze_statistics(plan, folder)
+        return freeze_statistics(plan, spec.work)
 
     def tokenise(self, control: RunControl) -> dict[str, Any]:
         """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU."""
@@ -148,9 +139,28 @@ class Corpus:
         self._claim_output(spec.key)
         progress = self._progress(control, "tokenise", plan.head.shards, 0)
         progress.items = "shards"
-        tokenise(spec, progress)
+        if self.config.runtime.second_pass == "reuse":
+            tokenise(spec, progress)
+        else:
+            stages = self._stage_spec(plan, control, keep_units=True)
+            again = self._progress(control, "recompute", plan.head.videos, plan.head.num_bytes)
+            again.start()
+            tokenise(spec, progress, lambda rows: analyse_again(rows, stages, again))
         control.say(progress.line())
         return finalise(spec, statistics, self.tokenizer)
+
+    def _stage_spec(self, plan: Plan, control: RunControl, *, keep_units: bool) -> StageSpec:
+        device = _device(self.config)
+        folder = self._work_folder(plan, device)
+        folder.ensure_analysis(self._analysis_document(device))
+        return StageSpec(
+            config=self.config,
+            source_root=plan.head.source_root,
+            work=folder,
+            run_id=control.run_id,
+            device=device,
+            keep_units=keep_units,
+        )
 
     def _source(self, input_url: str) -> Any:  # noqa: ANN401
         roots = (self.output.url, self.work.url)

@@ -153,7 +153,7 @@ def _walk_local(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceOb
 
 
 def _walk_remote(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceObject]:
-    base = store.filesystem._strip_protocol(store.url).rstrip("/") + "/"  # noqa: SLF001
+    base = store.filesystem._strip_protocol(store.url).rstrip("/") + "/"
     excluded = tuple(
         root.split("://", 1)[1].rstrip("/") + "/" for root in exclude_roots if "://" in root
     )
@@ -202,7 +202,7 @@ def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:
     uris = [str(uri) for uri in table[config.uri_column].to_pylist()]
     root = store.url
     if uris and all("://" in uri or uri.startswith("/") for uri in uris):
-        common = os.path.commonprefix(uris)
+        common = os.path.commonprefix(uris)  # noqa: RUF071  cut at a slash in the next line
         root = common[: common.rfind("/")]
         # Several buckets have no common root: their URIs stay absolute.
         root = "" if root.endswith(":/") else root

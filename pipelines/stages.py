@@ -42,6 +42,12 @@ log = logging.getLogger(__name__)
 _decoder: DecoderProcess | None = None
 
 
+def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
+    """The tokenizer of the configuration, on ``device``."""
+    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.tokenizer.dtype]
+    return Tokenizer.load(config.tokenizer.checkpoint, device=device, dtype=dtype)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageSpec:
     """What every worker of pass one needs to know; small, and pickled to each of them.
@@ -50,6 +56,7 @@ class StageSpec:
         source_root: What the URIs of the plan are relative to.
         run_id: Names this driver: starts are counted per driver.
         device: ``cpu`` or ``cuda``, resolved.
+        keep_units: Store unit objects; False only measures them (``second_pass = recompute``).
         load: Makes the tokenizer in the actor; a benchmark hands in another.
     """
 
@@ -58,13 +65,8 @@ class StageSpec:
     work: WorkFolder
     run_id: str
     device: str
-    load: Callable[[RunConfig, str], VideoTokenizer]
-
-
-def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
-    """The tokenizer of the configuration, on ``device``."""
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.tokenizer.dtype]
-    return Tokenizer.load(config.tokenizer.checkpoint, device=device, dtype=dtype)
+    keep_units: bool = True
+    load: Callable[[RunConfig, str], VideoTokenizer] = load_tokenizer
 
 
 class DecodeVideos:
@@ -77,7 +79,7 @@ class DecodeVideos:
         self._spec = spec
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Stream the rows of each video of ``batch`` (columns of the plan, and ``stored_units``)."""
+        """Stream the rows of each video of ``batch``: rows of the plan with ``stored_units``."""
         for row in batch.to_pylist():
             yield from self._video(row)
 
@@ -102,7 +104,7 @@ class DecodeVideos:
                 yield statuses_to_table([_stored(self._spec.work, row, index)])
         except DecodeError as error:
             yield self._end(row, attempt, error.failure, decoder)
-        except Exception as error:  # noqa: BLE001  ours: it must cost one video, not the job
+        except Exception as error:
             log.exception("decoding %s failed", row["uri"])
             decoder.kill()
             yield self._end(row, attempt, _failure(FailureReason.INTERNAL, repr(error)))
@@ -225,7 +227,7 @@ class AnalyseUnits:
                 yield statuses_to_table([_unit_failed(unit, failure)])
 
     def _settled(self, unit: DecodedUnit) -> Status | None:
-        """What to answer without running the network, if the unit is stored or has had its starts."""
+        """The answer for a unit that is stored already or has had its starts; else None."""
         limit = self._spec.config.limits.attempts
         name = unit_id(unit.video, unit.unit_index)
         attempt = self._spec.work.claim(name, run_id=self._spec.run_id, limit=limit)
@@ -247,7 +249,7 @@ class AnalyseUnits:
 
     def _store(self, unit: DecodedUnit, data: bytes) -> Status:
         store = self._spec.work.store
-        if not store.create(unit.path, data):
+        if self._spec.keep_units and not store.create(unit.path, data):
             there = self._read(unit.path)
             if there != data:
                 # A GPU kernel that is not deterministic: the first object wins, and it is said.

@@ -59,7 +59,8 @@ def freeze_statistics(plan: Plan, work: WorkFolder) -> ElboStatistics:
             counts["dropped"] += receipt.num_frames_dropped
     except FileNotFoundError as error:
         raise IncompleteError(
-            f"{work.store.url}: not every planned video is analysed yet (no {error.filename or error}); "
+            f"{work.store.url}: not every planned video is analysed yet "
+            f"(no {error.filename or error}); "
             "run `infotok analyse` again"
         ) from error
     head = plan.head

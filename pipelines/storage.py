@@ -1,4 +1,4 @@
-"""A folder in a local or object store, with the one write the pipeline is built on: publish-or-nothing.
+"""A folder in a local or object store, with the one write all is built on: publish-or-nothing.
 
 `Store.publish` makes an object appear whole or not at all, and only if nobody published that name
 before: `link` of a synced temporary file on a local filesystem, If-None-Match on an object store.
@@ -33,7 +33,7 @@ def is_local(url: str) -> bool:
 
 
 def storage_options(url: str, config: StorageConfig) -> dict[str, Any]:
-    """Options for ``fsspec.filesystem`` that reach ``url``; holds names and addresses, no secrets."""
+    """Options for ``fsspec.filesystem`` that reach ``url``: names and addresses, no secrets."""
     if not url.startswith(("s3://", "s3a://")):
         return {}
     options: dict[str, Any] = {
@@ -115,7 +115,7 @@ class Store:
         if self.local:
             yield from self._list_local(Path(root))
             return
-        base = self.filesystem._strip_protocol(self.url) + "/"  # noqa: SLF001
+        base = self.filesystem._strip_protocol(self.url) + "/"
         try:
             for _, _, files in self.filesystem.walk(root, detail=True):
                 for info in sorted(files.values(), key=lambda info: info["name"]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -102,8 +102,16 @@ def shard_spec(
     return ShardSpec(config=config, plan=plan, work=work, output=output, rule=rule, key=key)
 
 
-def tokenise(spec: ShardSpec, progress: Progress) -> None:
+def tokenise(
+    spec: ShardSpec,
+    progress: Progress,
+    recompute: Callable[[Sequence[dict[str, Any]]], None] | None = None,
+) -> None:
     """Write and commit every shard that has no commit record yet.
+
+    Args:
+        recompute: Makes the unit objects of some videos of the plan again (``second_pass =
+            recompute``); they are deleted when their shards are committed. None: they are there.
 
     Raises:
         PipelineError: If a shard cannot be written: an analysis is gone or damaged, or the output
@@ -117,6 +125,34 @@ def tokenise(spec: ShardSpec, progress: Progress) -> None:
     progress.done = len(done)
     progress.start()
     waiting = [shard for shard in range(spec.plan.head.shards) if shard not in done]
+    if recompute is None:
+        _rounds(waiting, spec, progress)
+        return
+    for shards, rows in _groups(waiting, spec):
+        recompute(rows)
+        _rounds(shards, spec, progress)
+        for receipt in spec.work.receipts(row["video_id"] for row in rows):
+            for entry in receipt.units:
+                spec.work.store.delete(entry.path)
+
+
+def _groups(
+    shards: Sequence[int], spec: ShardSpec
+) -> Iterator[tuple[list[int], list[dict[str, Any]]]]:
+    """Shards that together fill a wave, with their videos: so much is stored at a time."""
+    group: list[int] = []
+    rows: list[dict[str, Any]] = []
+    for shard in shards:
+        group.append(shard)
+        rows += spec.plan.shard(shard)
+        if len(rows) >= spec.config.runtime.wave_videos:
+            yield group, rows
+            group, rows = [], []
+    if group:
+        yield group, rows
+
+
+def _rounds(waiting: Sequence[int], spec: ShardSpec, progress: Progress) -> None:
     for _ in range(_ROUNDS):
         if not waiting:
             return
@@ -130,7 +166,7 @@ def tokenise(spec: ShardSpec, progress: Progress) -> None:
 
 def _run(shards: Sequence[int], spec: ShardSpec, progress: Progress) -> set[int]:
     dataset = ray.data.from_arrow([pa.table({"shard": [shard]}) for shard in shards]).map_batches(
-        _shard_task,
+        _shard_task,  # pyright: ignore[reportArgumentType]  fn_kwargs are not typed
         fn_kwargs={"spec": spec},
         batch_size=None,
         batch_format="pyarrow",

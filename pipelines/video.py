@@ -173,10 +173,7 @@ class VideoReader:
         self, frame: VideoFrame, packet: Packet[VideoStream] | None, lines: list[LogLine]
     ) -> Iterator[VideoFrame]:
         if frame.is_corrupt:
-            early = (
-                frame.pts is not None and self._key_pts is not None and frame.pts < self._key_pts
-            )
-            if self._seen_key and not early:
+            if not self._is_leading(frame):
                 raise self._fault(packet, lines, "a frame was only partly decoded")
             self.num_undecodable += 1
             return
@@ -200,19 +197,21 @@ class VideoReader:
             line for line in lines if line.is_error and line.name in voices and not harmless(line)
         ]
 
-    def _is_leading(self, packet: Packet[VideoStream] | None) -> bool:
-        """Whether the packet belongs before the first keyframe, in the file or on the screen."""
+    def _is_leading(self, item: Packet[VideoStream] | VideoFrame | None) -> bool:
+        """Whether it belongs before the first keyframe, in the file or on the screen."""
         if not self._seen_key:
-            return True
-        if packet is None or packet.pts is None or self._key_pts is None:
+            # Some streams mark no keyframe at all.
+            return self.num_frames == 0
+        if item is None or item.pts is None or self._key_pts is None:
             return False
-        return packet.pts < self._key_pts
+        return item.pts < self._key_pts
 
     def _fault(
         self, packet: Packet[VideoStream] | None, lines: list[LogLine], detail: str
     ) -> VideoError:
         """What it is called: a file that goes on is damaged, one that stops is truncated."""
         at_end = packet is None or self._ends_within(2)
+        self._raise_read_error()
         said = reason_in_log(lines + self._log.drain())
         if said is None and at_end:
             sized = not _SIZED.isdisjoint(self.container_name.split(","))
@@ -234,6 +233,11 @@ class VideoReader:
         broken = self.num_frames == 0 and misconfigured(self._opening)
         return FailureReason.CORRUPT_CONTAINER if broken else FailureReason.CORRUPT_STREAM
 
+    def _raise_read_error(self) -> None:
+        # A store that broke off is not a damaged file.
+        if self._source.file.error is not None:
+            raise self._source.file.error
+
     def _ends_within(self, num_packets: int) -> bool:
         try:
             rest = (packet for packet in self._packets if packet.size)
@@ -252,6 +256,7 @@ class VideoReader:
 
     def _check_ending(self) -> None:
         """After the last frame: did the file say that something is missing?"""
+        self._raise_read_error()
         lines = self._log.drain()
         # A short file is read to its end while it is probed.
         early = [line for line in self._opening if line.name == self.container_name]
@@ -261,7 +266,7 @@ class VideoReader:
             reason, detail = said or (FailureReason.TRUNCATED, ending or "")
             raise VideoError(reason, FailureStage.DECODE, detail)
         errors = self._errors(early + lines)
-        if errors and self._seen_key:
+        if errors and self.num_frames:
             reason, detail = FailureReason.CORRUPT_CONTAINER, errors[0].text
             raise VideoError(reason, FailureStage.DECODE, detail)
         if self.num_frames == 0:

@@ -38,7 +38,7 @@ class CutWindow:
     """
 
     span: WindowSpan
-    frames_THWC: npt.NDArray[np.uint8]  # noqa: N815  shape suffix
+    frames_THWC: npt.NDArray[np.uint8]
 
 
 class WindowCutter:

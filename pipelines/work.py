@@ -120,8 +120,8 @@ class WorkFolder:
             data = self.store.read(entry.path)
         except FileNotFoundError as error:
             raise PipelineError(
-                f"{self.store.full(entry.path)} is gone; `infotok analyse` cannot know. Delete "
-                "the video's receipt in videos/ to have it analysed again."
+                f"{self.store.full(entry.path)} is gone (second_pass = recompute keeps "
+                "none); go on with --set runtime.second_pass=recompute"
             ) from error
         found = hashlib.sha256(data).hexdigest()
         if found != entry.sha256:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import tarfile
 from pathlib import Path
@@ -110,7 +109,7 @@ def originals(largest: int) -> list[Path]:
     if root is None:
         return []
     files = (path for path in (root / "data" / "originals").rglob("*") if path.is_file())
-    return sorted(path for path in files if os.path.getsize(path) <= largest)
+    return sorted(path for path in files if path.stat().st_size <= largest)
 
 
 def test_small_originals_are_tokenised_but_for_those_that_cannot_be():

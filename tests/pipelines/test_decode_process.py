@@ -19,7 +19,7 @@ import pytest
 from decoding_helpers import decode_here, request_for
 from videos import numbered_frame, write_video
 
-from pipelines.decode import DecodeError, DecoderProcess, DecodeRequest
+from pipelines.decode import DecodeError, DecodeRequest, DecoderProcess
 from schemas.failures import Failure, FailureReason, FailureStage
 
 
@@ -98,9 +98,12 @@ def test_kill_9_in_the_middle_gives_the_same_windows(decoder, video):
 
 
 def test_a_process_that_always_dies_is_a_decoder_crash(decoder, video):
-    with pytest.raises(DecodeError) as caught:
+    def kill_at_each_window() -> None:
         for _ in decoder.windows(request_for(video, frames=5, limits={"attempts": 2})):
             os.kill(decoder.pid, signal.SIGSEGV)
+
+    with pytest.raises(DecodeError) as caught:
+        kill_at_each_window()
     failure = caught.value.failure
     assert failure.reason == FailureReason.DECODER_CRASH
     assert "SIGSEGV" in failure.detail
@@ -143,9 +146,11 @@ def silent_server():
 
 
 def test_a_source_that_never_answers_is_a_timeout(decoder, video):
-    with silent_server() as port, pytest.raises(DecodeError) as caught:
+    with silent_server() as port:
         url = f"http://127.0.0.1:{port}/v.mp4"
-        list(decoder.windows(request_for(url, size=1000, limits={"stall_s": 0.4})))
+        request = request_for(url, size=1000, limits={"stall_s": 0.4})
+        with pytest.raises(DecodeError) as caught:
+            list(decoder.windows(request))
     failure = caught.value.failure
     assert failure.reason == FailureReason.DECODE_TIMEOUT
     assert failure.stage == FailureStage.OPEN
@@ -180,15 +185,15 @@ def test_memory_beyond_the_limit_is_out_of_memory_and_costs_one_video(decoder, v
 
 def test_nothing_is_left_when_the_receiver_is_killed(video):
     program = (
-        "import sys; sys.path[:0] = {path!r}\n"
+        f"import sys; sys.path[:0] = {sys.path!r}\n"
         "from decoding_helpers import request_for\n"
         "from pipelines.decode import DecoderProcess\n"
         "decoder = DecoderProcess()\n"
-        "windows = decoder.windows(request_for({video!r}))\n"
+        f"windows = decoder.windows(request_for({str(video)!r}))\n"
         "next(windows)\n"
         "print(decoder.pid, flush=True)\n"
         "import time; time.sleep(60)\n"
-    ).format(path=sys.path, video=str(video))
+    )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as receiver:
         assert receiver.stdout is not None
         pid = int(receiver.stdout.readline())
@@ -246,8 +251,8 @@ def test_names_of_any_bytes_are_opened(decoder, tmp_path):
         [b"latin1_\xe9\xff.mp4", b"new\nline.mp4", b"100%25 '\"$(x).mp4"]
     ):
         source = write_video(tmp_path / "plain.mp4", [numbered_frame(number)] * 3)
-        path = os.fsdecode(os.path.join(folder, name))
-        os.rename(source, path)
+        path = os.fsdecode(folder + b"/" + name)
+        source.rename(path)
         (window,) = decoder.windows(request_for(path))
         assert window.span.num_frames == 3
         assert json.loads(json.dumps(path)) == path

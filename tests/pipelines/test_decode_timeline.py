@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from fractions import Fraction
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,7 @@ def place(stamps, *, rate=25, duration=40):
 @given(st.lists(st.integers(-(10**6), 10**6), min_size=1, unique=True))
 def test_good_times_pass_unchanged(times):
     times = sorted(times)
-    if any(b - a > 600_000 for a, b in zip(times, times[1:], strict=False)):
+    if any(b - a > 600_000 for a, b in pairwise(times)):
         return
     assert place([(t, None) for t in times]) == times
 
@@ -36,7 +37,7 @@ def test_good_times_pass_unchanged(times):
 def test_whatever_the_file_says_times_grow_and_not_by_more_than_ten_minutes(stamps, duration):
     times = place(stamps, duration=duration)
     # A frame's own length and a tolerated gap, at most.
-    assert all(0 < b - a <= 1_200_000 for a, b in zip(times, times[1:], strict=False))
+    assert all(0 < b - a <= 1_200_000 for a, b in pairwise(times))
 
 
 def test_frames_without_times_follow_each_other_at_the_rate():
@@ -83,7 +84,7 @@ def test_each_instant_shows_the_last_frame_that_had_begun(times, last_length, fp
     assert all(s.start_s == float(t * TICK) for s, t in zip(samples, instants, strict=True))
     # They cover the video, and the next instant would lie behind it.
     assert instants[-1] < ends[-1] <= instants[-1] + 1000 / rate
-    assert all(a.end_s == b.start_s for a, b in zip(samples, samples[1:], strict=False))
+    assert all(a.end_s == b.start_s for a, b in pairwise(samples))
 
 
 def test_without_a_rate_each_frame_comes_once():

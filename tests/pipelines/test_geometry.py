@@ -96,7 +96,7 @@ def test_the_part_lies_in_the_frame_in_its_middle_and_on_the_chroma_grid(
     assert box.height >= 1
     assert box.x % 2 == box.y % 2 == 0
     for start, length, whole in ((box.x, box.width, width), (box.y, box.height, height)):
-        assert 0 <= start
+        assert start >= 0
         assert start + length <= whole
         assert abs((whole - length) - 2 * start) <= 3
     assert box.width == width or box.height == height
