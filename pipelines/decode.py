@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
+from pipelines.config import DecodeLimits
 from pipelines.decode_child import ChildLostError, ChildTimeoutError, DecodeChild
 from pipelines.decode_types import (
     DecodedWindow,
@@ -26,6 +27,7 @@ from pipelines.decode_types import (
     DecodeSummary,
     failure_from_json,
     request_to_json,
+    summary_from_json,
 )
 from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.windows import StreamFacts, WindowSpan
@@ -63,6 +65,7 @@ class DecoderProcess:
         self._child: DecodeChild | None = None
         self._num_videos = 0
         self._in_video = False
+        self._busy_s = 0.0
         self._finalizer: Callable[[], object] = lambda: None
         self.facts: StreamFacts | None = None
         """Of the current video: known from its first window on."""
@@ -106,15 +109,15 @@ class DecoderProcess:
             # An earlier iterator was left hanging.
             self.kill()
         self.facts, self.summary = None, DecodeSummary()
-        next_window, busy_s, ends = 0, 0.0, "never started"
+        self._busy_s = 0.0
+        next_window, ends = 0, "never started"
         for start in range(1, request.limits.attempts + 1):
-            attempt = _Attempt(self, request, num_starts=start, busy_s=busy_s)
             try:
-                for window in attempt.windows(first_window=next_window):
+                for window in self._attempt(request, first_window=next_window, num_starts=start):
                     next_window = window.span.window_index + 1
                     yield window
             except ChildLostError as lost:
-                busy_s, ends = attempt.busy_s, str(lost)
+                ends = str(lost)
                 self.kill()
             except ChildTimeoutError as timed_out:
                 self.kill()
@@ -126,6 +129,43 @@ class DecoderProcess:
                 return
         detail = f"the decoding process died {request.limits.attempts} times: {ends}"
         raise self._error(FailureReason.DECODER_CRASH, detail)
+
+    def _attempt(
+        self, request: DecodeRequest, *, first_window: int, num_starts: int
+    ) -> Iterator[DecodedWindow]:
+        """One try at a video, in one process."""
+        child = self._ready()
+        self._in_video = True
+        busy_before_s = self._busy_s
+        child.send({"kind": "video", **request_to_json(request, first_window=first_window)})
+        while True:
+            message = self._receive(child, request.limits)
+            self._busy_s = busy_before_s + message["busy_s"]
+            self.summary = summary_from_json(message["summary"], num_starts=num_starts)
+            if message.get("facts") is not None:
+                self.facts = StreamFacts(**message["facts"])
+            if message["kind"] == "layout":
+                child.memory.attach(tuple(message["shape"]), message["num_slots"])
+            elif message["kind"] == "window":
+                slot = message["slot"]
+                frames_THWC = child.memory.slots[slot].copy()
+                child.send({"kind": "free", "slot": slot})
+                yield DecodedWindow(span=WindowSpan(**message["span"]), frames_THWC=frames_THWC)
+            elif message["kind"] in ("done", "fail"):
+                break
+        self._in_video = False
+        if message["kind"] == "fail":
+            raise DecodeError(failure_from_json(message["failure"]))
+
+    def _receive(self, child: DecodeChild, limits: DecodeLimits) -> dict[str, Any]:
+        left_s = max(limits.total_s - self._busy_s, 0.0)
+        try:
+            return child.receive(min(limits.stall_s, left_s))
+        except ChildTimeoutError:
+            stalled = limits.stall_s <= left_s
+            limit = f"no progress for {limits.stall_s:g} s"
+            limit = limit if stalled else f"more than {limits.total_s:g} s of decoding"
+            raise ChildTimeoutError(limit) from None
 
     def _error(self, reason: FailureReason, detail: str) -> DecodeError:
         stage = FailureStage.OPEN if self.facts is None else FailureStage.DECODE
@@ -147,57 +187,3 @@ class DecoderProcess:
             self._finalizer = weakref.finalize(self, self._child.kill)
         self._num_videos += 1
         return self._child
-
-
-class _Attempt:
-    """One try at one video, in one process."""
-
-    def __init__(
-        self, owner: DecoderProcess, request: DecodeRequest, *, num_starts: int, busy_s: float
-    ) -> None:
-        self._owner = owner
-        self._request = request
-        self._num_starts = num_starts
-        self._busy_before_s = busy_s
-        self.busy_s = busy_s
-
-    def windows(self, *, first_window: int) -> Iterator[DecodedWindow]:
-        owner = self._owner
-        child = owner._ready()
-        owner._in_video = True
-        child.send({"kind": "video", **request_to_json(self._request, first_window=first_window)})
-        while True:
-            message = self._receive(child)
-            if message["kind"] == "window":
-                window = DecodedWindow(
-                    span=WindowSpan(**message["span"]),
-                    frames_THWC=child.memory.slots[message["slot"]].copy(),
-                )
-                child.send({"kind": "free", "slot": message["slot"]})
-                yield window
-            elif message["kind"] == "layout":
-                child.memory.attach(tuple(message["shape"]), message["num_slots"])
-            elif message["kind"] in ("done", "fail"):
-                break
-        owner._in_video = False
-        if message["kind"] == "fail":
-            raise DecodeError(failure_from_json(message["failure"]))
-
-    def _receive(self, child: DecodeChild) -> dict[str, Any]:
-        limits = self._request.limits
-        left_s = limits.total_s - self.busy_s
-        try:
-            message = child.receive(max(min(limits.stall_s, left_s), 0.0))
-        except ChildTimeoutError:
-            limit = (
-                f"no progress for {limits.stall_s:g} s"
-                if limits.stall_s <= left_s
-                else f"more than {limits.total_s:g} s of decoding"
-            )
-            raise ChildTimeoutError(limit) from None
-        self.busy_s = self._busy_before_s + message["busy_s"]
-        summary = {**message["summary"], "num_starts": self._num_starts}
-        self._owner.summary = DecodeSummary(**{**summary, "notes": tuple(summary["notes"])})
-        if message.get("facts") is not None:
-            self._owner.facts = StreamFacts(**message["facts"])
-        return message

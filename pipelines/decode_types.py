@@ -23,6 +23,7 @@ __all__ = [
     "failure_to_json",
     "request_from_json",
     "request_to_json",
+    "summary_from_json",
 ]
 
 
@@ -151,4 +152,15 @@ def failure_from_json(document: Mapping[str, Any]) -> Failure:
         stage=FailureStage(document["stage"]),
         detail=document["detail"],
         num_frames=document["num_frames"],
+    )
+
+
+def summary_from_json(document: Mapping[str, Any], *, num_starts: int) -> DecodeSummary:
+    """A summary as the decoding process sent it; only its parent knows how often it was started."""
+    return DecodeSummary(
+        num_frames_decoded=document["num_frames_decoded"],
+        num_frames_dropped=document["num_frames_dropped"],
+        num_windows=document["num_windows"],
+        num_starts=num_starts,
+        notes=tuple(document["notes"]),
     )

@@ -12,21 +12,25 @@ import ray.data
 
 from pipelines.observe import Progress
 
-__all__ = ["poll"]
+__all__ = ["StreamEndedError", "poll"]
 
 _POLL_S = 0.5
 
 log = logging.getLogger(__name__)
 
 
+class StreamEndedError(Exception):
+    """Ray gave up before the stream was through; the message says why."""
+
+
 def poll(dataset: ray.data.Dataset, progress: Progress) -> Iterator[pa.Table]:
     """Blocks of ``dataset`` as they come.
 
-    A background thread waits for Ray; this one wakes up twice a second for `Progress.tick`. If Ray
-    gives up (a dead actor or node it could not replace), the stream just ends: the caller knows
-    from what is stored what is missing, and runs that again.
+    A background thread waits for Ray; this one wakes up twice a second for `Progress.tick`.
 
     Raises:
+        StreamEndedError: If Ray gives up (a dead actor or node it could not replace). What came
+            before stands; the caller knows what is missing, and may run that again.
         StalledError: From the watchdog.
         InterruptedRunError: If the run was asked to stop.
     """
@@ -52,6 +56,11 @@ def poll(dataset: ray.data.Dataset, progress: Progress) -> Iterator[pa.Table]:
         if item is None:
             return
         if isinstance(item, BaseException):
-            log.warning("Ray ended early, what is missing is run again: %s", item)
-            return
+            raise StreamEndedError(_last_line(item)) from item
         yield item
+
+
+def _last_line(error: BaseException) -> str:
+    # Ray puts the traceback of the worker into the message; its last line is the error itself.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else repr(error)

@@ -7,6 +7,7 @@ unit that kills its workers is set aside after a few of them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -17,7 +18,7 @@ import pyarrow as pa
 import torch
 
 from infotok_core.tokenizer import Tokenizer
-from pipelines.analyser import UnitAnalyser, VideoTokenizer, describe_unit
+from pipelines.analyser import AnalysedUnit, UnitAnalyser, VideoTokenizer, describe_unit
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.decode import DecodedWindow, DecodeError, DecodeRequest, DecoderProcess
 from pipelines.records import (
@@ -110,6 +111,8 @@ class DecodeVideos:
             yield self._end(row, attempt, _failure(FailureReason.INTERNAL, repr(error)))
         else:
             yield self._end(row, attempt, None, decoder)
+        if attempt > 1:
+            self._spec.work.release(row["video_id"], run_id=self._spec.run_id, starts=attempt)
 
     def _units(self, decoder: DecoderProcess, row: dict[str, Any]) -> Iterator[DecodedUnit]:
         pending: list[DecodedWindow] = []
@@ -202,47 +205,55 @@ class AnalyseUnits:
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Status rows, one per row of ``batch``."""
+        limit, run_id = self._spec.config.limits.attempts, self._spec.run_id
         ready: list[DecodedUnit] = []
         for item in table_to_units(batch):
             if isinstance(item, Status):
                 yield statuses_to_table([item])
                 continue
-            settled = self._settled(item)
-            if settled is not None:
-                yield statuses_to_table([settled])
-            else:
+            name = unit_id(item.video, item.unit_index)
+            attempt = self._spec.work.claim(name, run_id=run_id, limit=limit)
+            if attempt == 1:
                 ready.append(item)
-        try:
-            for result in self._analyser.analyse(ready):
-                failure = result.failure
-                status = (
-                    _unit_failed(result.unit, failure)
-                    if failure
-                    else self._store(result.unit, result.data)
-                )
-                yield statuses_to_table([status])
-        except MemoryError as error:
-            for unit in ready:
-                failure = _failure(FailureReason.OUT_OF_MEMORY, str(error), FailureStage.ANALYSE)
-                yield statuses_to_table([_unit_failed(unit, failure)])
+                continue
+            # Whoever held it died. Alone it can only fail itself, not those it came with.
+            yield statuses_to_table([self._again(item, attempt)])
+            self._spec.work.release(name, run_id=run_id, starts=attempt)
+        if ready:
+            for result in self._analysed(ready):
+                yield statuses_to_table([self._settle(result)])
 
-    def _settled(self, unit: DecodedUnit) -> Status | None:
-        """The answer for a unit that is stored already or has had its starts; else None."""
-        limit = self._spec.config.limits.attempts
-        name = unit_id(unit.video, unit.unit_index)
-        attempt = self._spec.work.claim(name, run_id=self._spec.run_id, limit=limit)
-        if attempt == 1:
-            return None
-        # Not the first start: the actor before may have died after it stored the unit.
-        try:
+    def _again(self, unit: DecodedUnit, attempt: int) -> Status:
+        # The actor before may have died after it stored the unit.
+        with contextlib.suppress(FileNotFoundError):
             return _describe(unit.path, unit.video, unit.unit_index, self._read(unit.path))
-        except FileNotFoundError:
-            pass
+        limit = self._spec.config.limits.attempts
         if attempt > limit:
             detail = f"workers died {limit} times while they held unit {unit.unit_index}"
             failure = _failure(FailureReason.WORKER_LOST, detail, FailureStage.ANALYSE)
             return _unit_failed(unit, failure)
-        return None
+        return self._settle(self._analysed([unit])[0])
+
+    def _analysed(self, units: Sequence[DecodedUnit]) -> list[AnalysedUnit]:
+        """Units as one batch or, if that fails, each on its own."""
+        try:
+            return list(self._analyser.analyse(units))
+        except torch.AcceleratorError:
+            # The GPU's context is lost with it: only another process can go on.
+            raise
+        except Exception as error:
+            log.exception("analysing %d units failed", len(units))
+            if len(units) == 1:
+                memory = isinstance(error, MemoryError)
+                reason = FailureReason.OUT_OF_MEMORY if memory else FailureReason.INTERNAL
+                failure = _failure(reason, repr(error), FailureStage.ANALYSE)
+                return [AnalysedUnit(unit=units[0], failure=failure)]
+        return [result for unit in units for result in self._analysed([unit])]
+
+    def _settle(self, result: AnalysedUnit) -> Status:
+        if result.failure is not None:
+            return _unit_failed(result.unit, result.failure)
+        return self._store(result.unit, result.data)
 
     def _read(self, path: str) -> bytes:
         return self._spec.work.store.read(path)

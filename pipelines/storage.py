@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +26,9 @@ from pipelines.errors import ConflictError, StorageError
 __all__ = ["Store", "is_local", "storage_options"]
 
 _TEMPORARY = ".tmp-"
+# AWS answers 409 to a conditional write while another one of the name is under way, and asks to
+# try again; so long, until that one has settled.
+_CONFLICT_WAITS_S = (0.1, 0.4, 1.6, 6.4)
 
 
 def is_local(url: str) -> bool:
@@ -141,7 +145,7 @@ class Store:
             if self.local:
                 self._create_local(Path(self.full(path)), data)
             else:
-                self.filesystem.pipe_file(self.full(path), data, mode="create")
+                self._create_remote(path, data)
         except FileExistsError:
             return False
         return True
@@ -223,6 +227,21 @@ class Store:
         finally:
             temporary.unlink()
 
+    def _create_remote(self, path: str, data: bytes) -> None:
+        for wait_s in (*_CONFLICT_WAITS_S, None):
+            try:
+                self.filesystem.pipe_file(self.full(path), data, mode="create")
+            except OSError as error:
+                status = _http_status(error)
+                if status == 412:
+                    # s3fs knows a taken name by the condition in the answer, which AWS alone names.
+                    raise FileExistsError(self.full(path)) from error
+                if status != 409 or wait_s is None:
+                    raise
+                time.sleep(wait_s)
+            else:
+                return
+
     def _temporary(self, target: Path, data: bytes) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
@@ -231,3 +250,9 @@ class Store:
             file.flush()
             os.fsync(file.fileno())
         return temporary
+
+
+def _http_status(error: OSError) -> int | None:
+    """Status of the answer that s3fs turned into ``error``, if there was one."""
+    response = getattr(error.__cause__, "response", None) or {}
+    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")

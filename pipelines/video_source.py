@@ -10,12 +10,13 @@ import io
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, NoReturn
+from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
 import av
 import av.error
 from av.container import InputContainer
 from av.stream import Discard, Disposition
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from pipelines.config import DecodeLimits
@@ -160,7 +161,8 @@ def open_stream(container: InputContainer, *, limits: DecodeLimits, log: FFmpegL
     """
     try:
         stream = _choose(container)
-        context = stream.codec_context
+        # PyAV's types do not know that it is missing where FFmpeg has no decoder.
+        context = cast("VideoCodecContext | None", stream.codec_context)
         if context is None:
             detail = f"this FFmpeg has no decoder for stream {stream.index}"
             raise VideoError(FailureReason.UNSUPPORTED_CODEC, FailureStage.OPEN, detail)
@@ -221,7 +223,7 @@ def _choose(container: InputContainer) -> VideoStream:
         raise VideoError(FailureReason.NO_VIDEO_STREAM, FailureStage.OPEN, detail)
 
     def rank(stream: VideoStream) -> tuple[bool, int, int]:
-        context = stream.codec_context
+        context = cast("VideoCodecContext | None", stream.codec_context)
         num_pixels = context.width * context.height if context is not None else 0
         return bool(stream.disposition & Disposition.default), num_pixels, -stream.index
 

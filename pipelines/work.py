@@ -144,6 +144,18 @@ class WorkFolder:
                 return number
         return limit + 1
 
+    def release(self, name: str, *, run_id: str, starts: int) -> None:
+        """Forget the starts of what got through in the end.
+
+        Not it, but something in the same block or on the same machine, had ended its workers. A
+        task that Ray replays time and again must not run out of starts for what is fine in it.
+
+        Args:
+            starts: As many as `claim` has counted.
+        """
+        for number in range(1, starts + 1):
+            self.store.delete(f"attempts/{name}/{run_id}-{number}")
+
     def ensure_analysis(self, document: dict[str, Any]) -> None:
         """Fix how pass one computes, or prove that it still computes in the same way.
 

@@ -1,0 +1,47 @@
+"""What the verbs that only read share: how to reach a store, and why it cannot be read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from typing import Any
+
+import click
+from botocore.exceptions import BotoCoreError
+
+from pipelines.config import StorageConfig
+from pipelines.errors import PipelineError, StorageError
+from schemas.versions import FormatError
+
+__all__ = ["reading", "store_options"]
+
+
+def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--endpoint-url --profile``, passed on as one `StorageConfig` named ``storage``."""
+
+    def with_storage(*, endpoint_url: str | None, profile: str | None, **options: Any) -> Any:  # noqa: ANN401
+        return command(storage=StorageConfig(endpoint_url=endpoint_url, profile=profile), **options)
+
+    with_storage.__doc__ = command.__doc__
+    with_storage.__dict__.update(command.__dict__)
+    with_storage.__name__ = command.__name__
+    decorated = click.option("--profile", help="AWS profile.")(with_storage)
+    return click.option("--endpoint-url", help="S3 endpoint.")(decorated)
+
+
+@contextlib.contextmanager
+def reading(url: str) -> Generator[None]:
+    """Turn what reading ``url`` can raise into one sentence for the person who asked.
+
+    Raises:
+        StorageError: If the store refuses.
+        PipelineError: If what is stored there is damaged.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise StorageError(f"{error.filename or error} does not exist") from error
+    except (OSError, BotoCoreError) as error:
+        raise StorageError(f"cannot read {url}: {error}") from error
+    except FormatError as error:
+        raise PipelineError(f"{url}: {error}") from error

@@ -1,0 +1,83 @@
+"""Which videos and windows of a corpus a person asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Self
+
+from pipelines.corpus_reader import CorpusReader, StoredVideo
+from pipelines.errors import PipelineError
+from schemas.ids import quote_path, video_id
+
+__all__ = ["Selection"]
+
+_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """All videos, or some videos and single windows.
+
+    Attributes:
+        videos: Video id to what the person wrote.
+        clips: Video id to its wanted windows, each with what the person wrote.
+        limit: Videos to give at most.
+    """
+
+    videos: Mapping[str, str]
+    clips: Mapping[str, Mapping[int, str]]
+    limit: int | None = None
+
+    @classmethod
+    def parse(
+        cls, *, videos: Iterable[str] = (), clips: Iterable[str] = (), limit: int | None = None
+    ) -> Self:
+        """From what a person writes.
+
+        Args:
+            videos: URIs as in the ``source`` column, or plain paths relative to the source root.
+            clips: Clip ids.
+            limit: Videos to give at most.
+
+        Raises:
+            ValueError: If a clip id is none.
+        """
+        windows: dict[str, dict[int, str]] = {}
+        for clip in clips:
+            video, _, index = clip.rpartition("-")
+            if not video or not index.isdecimal():
+                raise ValueError(f"{clip!r} is not a clip id: VIDEO_ID-WINDOW")
+            windows.setdefault(video, {})[int(index)] = clip
+        return cls(videos={_video(uri): uri for uri in videos}, clips=windows, limit=limit)
+
+    def of(self, reader: CorpusReader) -> Iterator[StoredVideo]:
+        """The wanted videos of a corpus in its order; single windows one by one.
+
+        Raises:
+            PipelineError: After the last one, if the corpus lacks some of what was asked for.
+        """
+        missing = {
+            *self.videos.values(),
+            *(c for video in self.clips.values() for c in video.values()),
+        }
+        wanted = {*self.videos, *self.clips} or None
+        for video in islice(reader.videos(wanted), self.limit):
+            name = video.video_id
+            if wanted is None or name in self.videos:
+                missing.discard(self.videos.get(name, ""))
+                yield video
+            present = {key.window_index for key in video.keys}
+            for index, clip in sorted(self.clips.get(name, {}).items()):
+                if index in present:
+                    missing.discard(clip)
+                    yield video.only(index)
+        if missing and self.limit is None:
+            named = ", ".join(sorted(missing)[:_NAMED])
+            raise PipelineError(f"{reader.store.url} has no {named}")
+
+
+def _video(uri: str) -> str:
+    # A path that was never quoted stays what it is, unless it holds a percent sign.
+    return video_id(uri if "%" in uri else quote_path(uri))

@@ -1,0 +1,135 @@
+"""Looking into the S3 server of the tests, and proxies that make it behave like lesser stores."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import secrets
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+import fsspec
+
+SECRET = "loopback+secret/0123456789abcdef"
+"""The secret key in the environment: nothing that is written anywhere may hold it."""
+
+Answer = tuple[int, dict[str, str], bytes]
+"""Status, headers, body."""
+Forward = Callable[[dict[str, str]], Answer]
+Behaviour = Callable[[str, str, dict[str, str], Forward], Answer]
+"""Method, path, headers, and what forwards the request with the headers it is given."""
+
+
+def make_bucket(endpoint: str) -> str:
+    """Create a bucket; returns its URL."""
+    name = f"bucket-{secrets.token_hex(6)}"
+    filesystem(endpoint).mkdir(name)
+    return f"s3://{name}"
+
+
+def filesystem(endpoint: str) -> Any:
+    """A plain s3fs, none of our code, to look at what is there."""
+    return fsspec.filesystem(
+        "s3",
+        client_kwargs={"endpoint_url": endpoint},
+        use_listings_cache=False,
+        skip_instance_cache=True,
+    )
+
+
+def objects(endpoint: str, bucket: str) -> dict[str, bytes]:
+    """Everything in a bucket, by key."""
+    fs = filesystem(endpoint)
+    name = bucket.removeprefix("s3://")
+    return {path.removeprefix(name + "/"): fs.cat_file(path) for path in fs.find(name)}
+
+
+@contextmanager
+def proxy(endpoint: str, answer: Behaviour) -> Generator[str]:
+    """A server in front of another.
+
+    Args:
+        endpoint: The other.
+        answer: What to answer to a request; called in a thread for each.
+    """
+    address = urlsplit(endpoint).netloc
+
+    class Handler(BaseHTTPRequestHandler):
+        # Of 1.0 botocore would wait for "100 Continue" in vain.
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+            def forward(headers: dict[str, str]) -> Answer:
+                connection = http.client.HTTPConnection(address, timeout=30)
+                connection.request(self.command, self.path, body, headers)
+                response = connection.getresponse()
+                result = response.status, dict(response.getheaders()), response.read()
+                connection.close()
+                return result
+
+            headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
+            status, answered, content = answer(self.command, self.path, headers, forward)
+            self.send_response(status)
+            for name, value in answered.items():
+                if name.lower() not in ("connection", "transfer-encoding", "content-length"):
+                    self.send_header(name, value)
+            length = answered.get("Content-Length") if self.command == "HEAD" else None
+            self.send_header("Content-Length", length or str(len(content)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.close_connection = True
+            self.wfile.write(content)
+
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def ignores_conditions(method: str, path: str, headers: dict[str, str], forward: Forward) -> Answer:
+    """As older S3-compatible stores do: If-None-Match is not read."""
+    del method, path
+    return forward({k: v for k, v in headers.items() if k.lower() != "if-none-match"})
+
+
+def names_no_condition(method: str, path: str, headers: dict[str, str], forward: Forward) -> Answer:
+    """As MinIO and Ceph do: 412 whose body does not say which condition failed."""
+    del method, path
+    status, answered, body = forward(headers)
+    return status, answered, re.sub(rb"<Condition>.*?</Condition>", b"", body)
+
+
+def conflicts_first() -> Behaviour:
+    """As AWS does to concurrent conditional writes: the first one of each key is answered 409."""
+    seen: set[str] = set()
+    lock = threading.Lock()
+    body = (
+        b'<?xml version="1.0"?><Error><Code>ConditionalRequestConflict</Code>'
+        b"<Message>The conditional request cannot succeed due to a conflicting operation</Message>"
+        b"</Error>"
+    )
+
+    def answer(method: str, path: str, headers: dict[str, str], forward: Forward) -> Answer:
+        conditional = any(name.lower() == "if-none-match" for name in headers)
+        with lock:
+            first = method == "PUT" and conditional and path not in seen
+            seen.add(path)
+        return (409, {"Content-Type": "application/xml"}, body) if first else forward(headers)
+
+    return answer
