@@ -133,7 +133,7 @@ class Session:
         """
         return self._process.wait(timeout_s)
 
-    def signal(self, number: signal.Signals) -> None:
+    def send(self, number: int) -> None:
         """Send a signal to the command alone."""
         self._process.send_signal(number)
 
@@ -147,7 +147,7 @@ class Session:
             and (kind is None or VICTIMS[kind] in process.command)
         ]
 
-    def kill_member(self, pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
+    def kill_member(self, pid: int, number: int = signal.SIGKILL) -> bool:
         """Signal one process, if it still is a member; False if it is gone."""
         if pid not in self.members():
             return False

@@ -14,6 +14,7 @@ from collections.abc import Generator
 import click
 import ray
 
+from pipelines.errors import InterruptedRunError
 from pipelines.observe import RunControl
 
 __all__ = ["engine"]
@@ -21,28 +22,47 @@ __all__ = ["engine"]
 
 @contextlib.contextmanager
 def engine() -> Generator[RunControl]:
-    """A connection to Ray (that of ``RAY_ADDRESS``, else a local one) and the control of a run."""
+    """A connection to Ray (that of ``RAY_ADDRESS``, else a local one) and the control of a run.
+
+    Raises:
+        InterruptedRunError: If stopped; its exit code is 128 + the signal.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own progress bars, plans and notices drown ours.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    if "RAY_ADDRESS" in os.environ:
-        ray.init(logging_level=logging.ERROR)
-    else:
-        ray.init(include_dashboard=False, logging_level=logging.ERROR)
+    _connect()
     control = RunControl(
         run_id=secrets.token_hex(6),
         clock=time.monotonic,
         say=lambda line: click.echo(line, err=True),
         stop=threading.Event(),
     )
+    received: list[int] = []
+
+    def stop(number: int, frame: object) -> None:  # noqa: ARG001
+        received.append(number)
+        control.stop.set()
+
     # After ray.init, which installs handlers of its own.
-    previous = {
-        number: signal.signal(number, lambda *_: control.stop.set())
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield control
+    except InterruptedRunError as error:
+        error.exit_code = 128 + received[0]
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
         ray.shutdown()
+
+
+def _connect() -> None:
+    try:
+        if "RAY_ADDRESS" in os.environ:
+            ray.init(logging_level=logging.ERROR)
+        else:
+            # "local": Ray would otherwise join a cluster that anybody started on this machine.
+            ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+    except SystemExit as error:
+        # Ray's own answer to SIGTERM while it starts.
+        raise InterruptedRunError("stopped while Ray was starting; nothing was done") from error

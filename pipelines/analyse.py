@@ -7,8 +7,8 @@ plan rows without a receipt ──waves──▶ decode tasks ──uint8 units�
 ```
 
 The driver holds what is in flight and nothing else. A wave ends when Ray is through with it or
-gives up; videos of the wave that have no receipt then are run again, and after ``limits.attempts``
-rounds are set aside as WORKER_LOST. Whatever Ray reports, only receipts count.
+gives up; videos of the wave that have no receipt then are run again, as long as that brings
+anything new. Whatever Ray reports, only receipts count.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import ray.data
 from pipelines.errors import PipelineError
 from pipelines.observe import Progress
 from pipelines.plan import Plan
-from pipelines.ray_stream import poll
+from pipelines.ray_stream import StreamEndedError, poll
 from pipelines.receipts import ReceiptBuilder, lost_receipt
 from pipelines.records import Status, table_to_statuses
 from pipelines.stages import AnalyseUnits, StageSpec, decode_videos
@@ -51,6 +51,8 @@ def analyse(plan: Plan, spec: StageSpec, progress: Progress) -> None:
     Raises:
         InterruptedRunError: If asked to stop; everything stored so far is kept.
         StalledError: If nothing moves for ``runtime.watchdog_s``.
+        PipelineError: If Ray gives up again and again (actors that cannot start, no more nodes):
+            nothing is wrong with the videos, so they are not set aside.
     """
     finished = spec.work.finished_videos()
     rows = (row for row in _counted(plan, finished, progress) if row["video_id"] not in finished)
@@ -98,13 +100,21 @@ def _rounds(
     finish: Callable[[VideoReceipt], None],
 ) -> list[dict[str, Any]]:
     """Waves over the same videos until each is finished; returns those that never were."""
-    lost = _run_wave(rows, spec, progress, finish)
-    for _ in range(1, spec.config.limits.attempts):
-        if not lost:
+    # One more than a video or unit has starts: then it was set aside by its own count.
+    left = most = spec.config.limits.attempts + 1
+    while rows:
+        wave = _Wave(rows, spec, progress)
+        cause = wave.run(finish)
+        rows = wave.lost()
+        left = most if wave.moved else left - 1
+        if left == 0 and cause is not None:
+            raise PipelineError(f"Ray gave up {most} times without any result, last: {cause}")
+        if left == 0:
             break
-        log.warning("%d videos came back without a result; running them again", len(lost))
-        lost = _run_wave(lost, spec, progress, finish)
-    return lost
+        if rows:
+            why = cause or "no reason given"
+            log.warning("%d videos have no result yet (%s); running them again", len(rows), why)
+    return list(rows)
 
 
 def _counted(plan: Plan, finished: Any, progress: Progress) -> Iterator[dict[str, Any]]:  # noqa: ANN401
@@ -117,37 +127,62 @@ def _counted(plan: Plan, finished: Any, progress: Progress) -> Iterator[dict[str
     yield from plan.rows()
 
 
-def _run_wave(
-    rows: Sequence[dict[str, Any]],
-    spec: StageSpec,
-    progress: Progress,
-    finish: Callable[[VideoReceipt], None],
-) -> list[dict[str, Any]]:
-    """Run some videos through Ray once; returns those that did not come back."""
-    stored = spec.work.stored_units({row["video_id"]: row["version"] for row in rows})
-    rows = [{**row, "stored_units": sorted(stored.get(row["video_id"], []))} for row in rows]
-    sizes = {row["video_id"]: row["size"] for row in rows}
-    builders: defaultdict[str, ReceiptBuilder] = defaultdict(ReceiptBuilder)
-    closed: set[str] = set()
-    with ThreadPoolExecutor(_WRITERS) as writers:
-        pending = []
-        for status in _statuses(rows, spec, progress):
-            if status.video in closed:
-                continue
-            builder = builders[status.video]
-            builder.add(status)
-            if status.kind == "unit" and "entry" in status.payload:
-                entry = status.payload["entry"]
-                progress.advance(windows=entry["windows"], tokens=entry["tokens"])
-            receipt = builder.receipt(status.video)
-            if receipt is not None:
-                closed.add(status.video)
-                del builders[status.video]
-                pending.append(writers.submit(finish, receipt))
-                progress.item_done(sizes[status.video], quarantined=receipt.status == "quarantined")
-        for future in pending:
-            future.result()
-    return [row for row in rows if row["video_id"] not in closed]
+class _Wave:
+    """Some videos, run through Ray once.
+
+    Attributes:
+        moved: Whether anything came out that was not there before: a video, or a unit of one.
+    """
+
+    def __init__(self, rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Progress) -> None:
+        self._spec = spec
+        self._progress = progress
+        stored = spec.work.stored_units({row["video_id"]: row["version"] for row in rows})
+        self._rows: dict[str, dict[str, Any]] = {
+            row["video_id"]: {**row, "stored_units": sorted(stored.get(row["video_id"], []))}
+            for row in rows
+        }
+        self._builders: defaultdict[str, ReceiptBuilder] = defaultdict(ReceiptBuilder)
+        self._closed: set[str] = set()
+        self.moved = False
+
+    def run(self, finish: Callable[[VideoReceipt], None]) -> StreamEndedError | None:
+        """Hand each finished receipt to ``finish``; returns why Ray gave up, if it did."""
+        cause: StreamEndedError | None = None
+        with ThreadPoolExecutor(_WRITERS) as writers:
+            pending = []
+            try:
+                for status in _statuses(list(self._rows.values()), self._spec, self._progress):
+                    receipt = self._add(status)
+                    if receipt is not None:
+                        pending.append(writers.submit(finish, receipt))
+            except StreamEndedError as error:
+                cause = error
+            for future in pending:
+                future.result()
+        return cause
+
+    def lost(self) -> list[dict[str, Any]]:
+        """The videos that have no receipt."""
+        return [row for video, row in self._rows.items() if video not in self._closed]
+
+    def _add(self, status: Status) -> VideoReceipt | None:
+        video = status.video
+        if video in self._closed:
+            return None
+        row = self._rows[video]
+        if status.kind == "unit" and "entry" in status.payload:
+            entry = status.payload["entry"]
+            self._progress.advance(windows=entry["windows"], tokens=entry["tokens"])
+            self.moved |= status.payload["unit_index"] not in row["stored_units"]
+        self._builders[video].add(status)
+        receipt = self._builders[video].receipt(video)
+        if receipt is not None:
+            self.moved = True
+            self._closed.add(video)
+            del self._builders[video]
+            self._progress.item_done(row["size"], quarantined=receipt.status == "quarantined")
+        return receipt
 
 
 def _statuses(

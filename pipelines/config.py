@@ -95,7 +95,7 @@ class DecodeLimits(_Frozen):
     max_bytes: Annotated[int, Field(gt=0)] = 1 << 40
     """Size of the source object."""
     stall_s: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds without a new window before the decoder is killed."""
+    """Seconds without progress before the decoder is killed; packets that move are progress."""
     total_s: Annotated[float, Field(gt=0)] = 6 * 3600.0
     """Seconds of decoding (time spent waiting for the consumer excluded) for one video."""
     memory_mb: Annotated[int, Field(ge=256)] = 4096

@@ -13,10 +13,11 @@ __all__ = ["contact_sheet", "kept_tokens", "side_by_side"]
 _GAP = 4
 """Pixels between panels; even, because yuv420p halves both sides."""
 _BACKGROUND = 24
-_DARK = 0.30
-_TINT = np.array([255, 176, 32], np.float32)
-_TINT_SHARE = 0.38
-_BORDER_SHARE = 0.22
+_DARK = 0.28
+# A warm tint lifts kept cells off the dark even where the picture is black itself; more of it on
+# the border, so that cells can be counted.
+_TINT = np.array([255, 200, 60], np.float32)
+_TINT_SHARE, _BORDER_SHARE = 0.18, 0.40
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -27,7 +28,7 @@ def kept_tokens(
     temporal: int,
     spatial: int,
 ) -> npt.NDArray[np.uint8]:
-    """Frames drawn dark and grey, with a bright cell where a token was kept.
+    """Frames drawn dark and grey, but bright and in colour where a token was kept.
 
     Args:
         frames_THWC: The frames of a window, uint8, from its first on.
@@ -48,9 +49,9 @@ def kept_tokens(
     share_HW1 = np.where(border_HW, _BORDER_SHARE, _TINT_SHARE).astype(np.float32)[..., None]
     drawn = np.empty_like(frames_THWC)
     for index, frame_HWC in enumerate(frames_THWC):
-        gray_HW1 = (frame_HWC @ _LUMA)[..., None]
-        bright = gray_HW1 * (1 - share_HW1) + _TINT * share_HW1
-        drawn[index] = np.where(kept_tHW[latent_T[index]][..., None], bright, gray_HW1 * _DARK)
+        bright_HWC = frame_HWC * (1 - share_HW1) + _TINT * share_HW1
+        dark_HW1 = (frame_HWC @ _LUMA)[..., None] * _DARK
+        drawn[index] = np.where(kept_tHW[latent_T[index]][..., None], bright_HWC, dark_HW1)
     return drawn
 
 

@@ -218,7 +218,8 @@ class AnalyseUnits:
                 continue
             # Whoever held it died. Alone it can only fail itself, not those it came with.
             yield statuses_to_table([self._again(item, attempt)])
-            self._spec.work.release(name, run_id=run_id, starts=attempt)
+            if attempt <= limit:
+                self._spec.work.release(name, run_id=run_id, starts=attempt)
         if ready:
             for result in self._analysed(ready):
                 yield statuses_to_table([self._settle(result)])

@@ -23,7 +23,7 @@ from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
 from pipelines.observe import Progress
 from pipelines.plan import Plan
-from pipelines.ray_stream import poll
+from pipelines.ray_stream import StreamEndedError, poll
 from pipelines.sinks.energon import energon_tar_index
 from pipelines.sinks.parquet import parquet_bytes
 from pipelines.sinks.webdataset import tar_bytes
@@ -173,13 +173,16 @@ def _run(shards: Sequence[int], spec: ShardSpec, progress: Progress) -> set[int]
         num_cpus=1,
     )
     finished: set[int] = set()
-    for batch in poll(dataset, progress):
-        for row in batch.to_pylist():
-            if row["error"]:
-                raise PipelineError(row["error"])
-            finished.add(row["shard"])
-            progress.advance(windows=row["clips"], tokens=row["tokens"])
-            progress.item_done(0)
+    try:
+        for batch in poll(dataset, progress):
+            for row in batch.to_pylist():
+                if row["error"]:
+                    raise PipelineError(row["error"])
+                finished.add(row["shard"])
+                progress.advance(windows=row["clips"], tokens=row["tokens"])
+                progress.item_done(0)
+    except StreamEndedError as error:
+        log.warning("Ray ended early, what is missing is run again: %s", error)
     return finished
 
 
