@@ -30,6 +30,9 @@ VICTIMS = {
 """Kinds of processes that a run can lose, and what their command line holds while they work."""
 
 _POLL_S = 0.05
+_AGENTS = (b"ray::DashboardAgent", b"ray::RuntimeEnvAgent")
+"""Two helpers of Ray that notice only after a minute that their node is gone. They run no code of
+ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,11 @@ class Session:
         """Send a signal to the command alone."""
         self._process.send_signal(number)
 
+    def kill(self) -> None:
+        """SIGKILL to the command alone; its Ray and its workers are left behind."""
+        self._process.kill()
+        self._process.wait(10)
+
     def members(self, kind: str | None = None) -> list[int]:
         """Living processes of the session: all of them, or those of a kind of `VICTIMS`."""
         return [
@@ -156,16 +164,27 @@ class Session:
             return True
         return False
 
-    def wait_empty(self, timeout_s: float) -> None:
-        """Wait until every process of the session has ended by itself.
+    def leftovers(self) -> dict[int, str]:
+        """Living processes that run our code or could start some, as pid and command line."""
+        return {
+            process.pid: process.command.decode(errors="replace").strip()
+            for process in _processes()
+            if process.session == self.pid
+            and process.state != "Z"
+            and not process.command.startswith(_AGENTS)
+        }
+
+    def wait_leftovers(self, timeout_s: float) -> None:
+        """Wait until every one of `leftovers` has ended by itself.
 
         Raises:
             TimeoutError: If one goes on for longer.
         """
         self._process.wait(timeout_s)
-        wait_until(
-            lambda: not self.members(), timeout_s=timeout_s, what=f"the end of session {self.pid}"
-        )
+        try:
+            wait_until(lambda: not self.leftovers(), timeout_s=timeout_s)
+        except TimeoutError as error:
+            raise TimeoutError(f"after {timeout_s:g} s: {self.leftovers()}") from error
 
     def end(self) -> None:
         """Kill what is left, and forget Ray's files."""

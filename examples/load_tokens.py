@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 import webdataset as wds
 
 Clip = tuple[np.ndarray, np.ndarray, dict[str, Any]]
-"""Kept ids, int64 [num_tokens]; where they belong, bool [grid_t, grid_h, grid_w]; the other columns."""
+"""Kept ids, int64 [num_tokens]; where they belong, bool [grid_t, grid_h, grid_w]; the other
+columns."""
 
 
 def unpack(packed: np.ndarray, row: dict[str, Any]) -> np.ndarray:
@@ -52,7 +53,7 @@ def webdataset_clips(corpus: Path) -> Iterator[Clip]:
 
 
 def dense(tokens: np.ndarray, mask: np.ndarray, *, dropped: int = 64000) -> np.ndarray:
-    """The grid [grid_t, grid_h, grid_w] with a special id where nothing was kept (64000 is free)."""
+    """The ids on their grid, a special id (64000 is free) where none was kept."""
     grid = np.full(mask.shape, dropped, np.int64)
     grid[mask] = tokens
     return grid

@@ -39,7 +39,7 @@ def engine() -> Generator[RunControl]:
     )
     received: list[int] = []
 
-    def stop(number: int, frame: object) -> None:  # noqa: ARG001
+    def stop(number: int, frame: object) -> None:
         received.append(number)
         control.stop.set()
 

@@ -8,11 +8,13 @@ import click
 
 from jobs.reading import reading, store_options
 from pipelines.config import StorageConfig
+from pipelines.corpus_reader import read_manifest
 from pipelines.errors import IncompleteError, PipelineError
 from pipelines.inspect import describe_object, describe_row, find_clip
 from pipelines.storage import Store
+from pipelines.wording import num_bytes_text, rule_text, settings_text
+from schemas.info import CorpusInfo
 from schemas.layout import INFO_PATH, MANIFEST_PATH, QUARANTINE_PATH, STATISTICS_PATH
-from schemas.manifest import decode_manifest
 
 __all__ = ["inspect"]
 
@@ -34,42 +36,63 @@ def inspect(*, path: str, clip: str | None, storage: StorageConfig) -> None:
         if clip is not None:
             click.echo(_clip(store, clip))
         elif store.exists(MANIFEST_PATH):
-            click.echo("\n\n".join(_corpus(store)))
+            click.echo(_corpus(store))
         elif store.exists(_PLAN_PATH):
             click.echo(describe_object(_PLAN_PATH, store.read(_PLAN_PATH)))
         else:
-            click.echo(_object(store, storage))
+            click.echo(_object(store))
 
 
 def _clip(store: Store, clip: str) -> str:
-    if not store.exists(MANIFEST_PATH):
-        raise IncompleteError(f"{store.url} is no corpus (no {MANIFEST_PATH}): --clip needs one")
+    read_manifest(store)
     try:
         return describe_row(find_clip(store, clip))
     except KeyError as error:
         raise PipelineError(f"{store.url} has no clip {clip!r}") from error
 
 
-def _corpus(store: Store) -> list[str]:
-    paths = [INFO_PATH, STATISTICS_PATH, QUARANTINE_PATH, MANIFEST_PATH]
-    files = decode_manifest(store.read(MANIFEST_PATH))
+def _corpus(store: Store) -> str:
+    paths = [STATISTICS_PATH, QUARANTINE_PATH, MANIFEST_PATH]
+    files = read_manifest(store)
     if files:
         # The smallest one: only a few of its rows are shown, but all of it is read.
         paths.append(min(files, key=lambda file: (file.format, file.bytes, file.path)).path)
-    return [
-        f"== {path}\n{describe_object(path, store.read(path))}"
+    parts = [_head(CorpusInfo.from_bytes(store.read(INFO_PATH)))]
+    parts += [
+        f"{path}: {describe_object(path, store.read(path)).rstrip()}"
         for path in paths
         if store.exists(path)
     ]
+    return "\n\n".join(parts)
 
 
-def _object(store: Store, storage: StorageConfig) -> str:
-    folder, name = posixpath.split(store.url)
+def _head(info: CorpusInfo) -> str:
+    videos, totals = info.videos, info.totals
+    rows = {
+        "videos": f"{videos.committed:,} of {videos.listed:,}, {videos.quarantined:,} set aside",
+        "windows": f"{totals.clips:,}",
+        "tokens": f"{totals.tokens:,} of {totals.cells:,}",
+        "rate": f"{info.realised_rate:.6f}, BPP16 {info.bpp16:.6f}",
+        "routing": rule_text(info.routing),
+        "formats": ", ".join(info.formats),
+        "data files": f"{info.files:,}, {num_bytes_text(info.num_bytes)}",
+        "source": info.source_root,
+        "licence": info.licence,
+        "window": settings_text(info.window),
+        "space": settings_text(info.space),
+        "tokenizer": f"{info.tokenizer.fingerprint} ({info.tokenizer.name})",
+        "plan": info.plan_id,
+    }
+    return "\n".join(f"{name:12} {value}" for name, value in rows.items())
+
+
+def _object(store: Store) -> str:
     try:
-        data = Store(folder or "/", storage).read(name)
+        # The store of an object is the object.
+        data = store.read("")
     except IsADirectoryError as error:
         raise IncompleteError(
             f"{store.url} is neither a corpus (no {MANIFEST_PATH}: is its run finished?) "
             f"nor a work folder (no {_PLAN_PATH})"
         ) from error
-    return describe_object(name, data)
+    return describe_object(posixpath.basename(store.url), data)

@@ -40,7 +40,10 @@ def reading(url: str) -> Generator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise StorageError(f"{error.filename or error} does not exist") from error
+        if error.filename:
+            raise StorageError(f"{error.filename} does not exist") from error
+        # Object stores fill in no file name.
+        raise StorageError(f"{url}: not found: {error}") from error
     except (OSError, BotoCoreError) as error:
         raise StorageError(f"cannot read {url}: {error}") from error
     except FormatError as error:

@@ -151,9 +151,10 @@ class _Table:
     def __init__(self, *, quiet: bool) -> None:
         self._say = (lambda _: None) if quiet else click.echo
         self._clips: list[ClipReport] = []
-        self._say(self._HEAD)
 
     def add(self, clip: ClipReport) -> None:
+        if not self._clips:
+            self._say(self._HEAD)
         self._clips.append(clip)
         self._line(clip.clip_id, asdict(clip) | {"rate": clip.rate}, clip.source)
 

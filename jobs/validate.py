@@ -29,6 +29,7 @@ def validate(*, corpus: str, as_json: bool, storage: StorageConfig) -> None:
     """
     store = Store(corpus, storage)
     with reading(store.url):
+        # A damaged manifest is a fault to report; without one there is nothing to check.
         if not store.exists(MANIFEST_PATH):
             raise IncompleteError(
                 f"{store.url} holds no corpus: there is no {MANIFEST_PATH}, which a run writes last"

@@ -192,8 +192,9 @@ def _statuses(
     runtime = spec.config.runtime
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
-    # One unit of 16 windows is 104 MB: larger blocks would only hold the first unit back.
-    context.target_max_block_size = 64 << 20
+    # A unit of 16 windows at 256x256 is 104 MB and a block of its own; larger blocks of smaller
+    # units would only hold back their results.
+    context.target_max_block_size = 16 << 20
     gpu = spec.device == "cuda"
     with ray.data.DataContext.current(context):
         dataset = (

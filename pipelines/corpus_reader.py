@@ -19,7 +19,22 @@ from schemas.layout import INFO_PATH, MANIFEST_PATH
 from schemas.manifest import DataFile, decode_manifest
 from schemas.versions import FormatError
 
-__all__ = ["CorpusReader", "StoredVideo"]
+__all__ = ["CorpusReader", "StoredVideo", "read_manifest"]
+
+
+def read_manifest(store: Store) -> list[DataFile]:
+    """What a corpus is made of.
+
+    Raises:
+        IncompleteError: If there is no manifest.
+        FormatError: If it is damaged or of another version.
+    """
+    try:
+        return decode_manifest(store.read(MANIFEST_PATH))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise IncompleteError(
+            f"{store.url} holds no corpus: there is no {MANIFEST_PATH}, which a run writes last"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,13 +98,8 @@ class CorpusReader:
             IncompleteError: If there is no manifest.
             FormatError: If a head is damaged or of another version.
         """
-        try:
-            manifest = store.read(MANIFEST_PATH)
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise IncompleteError(
-                f"{store.url} holds no corpus: there is no {MANIFEST_PATH}, which a run writes last"
-            ) from error
-        return cls(store, CorpusInfo.from_bytes(store.read(INFO_PATH)), decode_manifest(manifest))
+        files = read_manifest(store)
+        return cls(store, CorpusInfo.from_bytes(store.read(INFO_PATH)), files)
 
     def videos(self, wanted: Collection[str] | None = None) -> Iterator[StoredVideo]:
         """The videos, shard by shard.

@@ -162,6 +162,8 @@ def _summary(info: CorpusInfo, summary: AnalysisSummary) -> dict[str, Any]:
 def collect_garbage(spec: ShardSpec) -> None:
     """Delete what no receipt and no commit speaks of: starts, units of quarantined videos."""
     store = spec.work.store
+    for folder in (spec.output, store):
+        folder.delete_leftovers()
     store.delete_folder("attempts")
     known = set(_unit_paths(spec))
     for path, _ in list(store.list("units")):

@@ -47,7 +47,7 @@ def file_stem(video: StoredVideo) -> str:
     """
     name, _, suffix = video.source.rpartition(".")
     readable = name if name and "/" not in suffix else video.source
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in readable).strip("._")
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in readable).strip("._-")
     short = safe.encode("utf-8")[-_STEM_BYTES:].decode("utf-8", "ignore")
     window = "" if video.whole else f"-{video.keys[0].window_index:06d}"
     return f"{short or 'video'}-{video.video_id[:8]}{window}"
@@ -116,6 +116,7 @@ class PictureFiles:
         self._files = ExitStack()
         self._video: VideoWriter | None = None
         self._comparison: VideoWriter | None = None
+        self._panels = 0
 
     def add(self, start_frame: int, panels_TPHWC: npt.NDArray[np.uint8], *, fps: float) -> None:
         """Take the next window.
@@ -139,8 +140,9 @@ class PictureFiles:
         self._panels = panels
 
     def finish(self) -> None:
-        """Write what is held back, and the contact sheet."""
+        """Write what is held back, and the contact sheet; all files are complete then."""
         self._write(self._joiner.flush(), self._panels)
+        self._files.close()
         sheet = contact_sheet(np.stack(self._sheet))
         (self._folder.path / f"{self._stem}.png").write_bytes(png_bytes(sheet))
 

@@ -7,10 +7,10 @@ bucket equals the one made from a copy on disk.
 
 from __future__ import annotations
 
-import fnmatch
-import json
+import functools
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,19 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.json as pajson
-import pyarrow.parquet as pq
+from fsspec.utils import glob_translate
 
 from pipelines.config import SourceConfig, StorageConfig
 from pipelines.errors import PipelineError
+from pipelines.source_manifest import MANIFEST_SUFFIXES, read_manifest
 from pipelines.storage import Store, is_local
 from schemas.ids import quote_path, unquote_path
 
 __all__ = ["Source", "SourceObject", "object_version", "open_source", "source_url", "stat_object"]
 
-_MANIFESTS = (".csv", ".jsonl", ".ndjson", ".parquet")
+_MAGIC = frozenset("*?[")
 _MISSING = "missing"
+
+_elsewhere: dict[tuple[str, StorageConfig], Store] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,58 +91,80 @@ def open_source(
     Raises:
         PipelineError: If there is nothing, or a manifest has no URI column.
     """
-    if any(character in url for character in "*?["):
-        root, pattern = _split_glob(url)
-        patterns = config.model_copy(update={"include": (pattern,)})
-        return Source(root=root, objects=_list(root, patterns, storage, exclude_roots))
     store = Store(url, storage)
-    if store.filesystem.isfile(store.url) if not store.local else Path(store.url).is_file():
+    kind = _kind(store)
+    if kind == "file":
         folder, name = posixpath.split(store.url)
-        if name.lower().endswith(_MANIFESTS):
+        if name.lower().endswith(MANIFEST_SUFFIXES):
             return _from_manifest(Store(folder, storage), name, config)
         return Source(root=folder, objects=iter([_stat(Store(folder, storage), quote_path(name))]))
-    if not (Path(store.url).is_dir() if store.local else store.filesystem.exists(store.url)):
-        raise PipelineError(f"input {url} does not exist (or cannot be listed)")
-    return Source(root=store.url, objects=_list(store.url, config, storage, exclude_roots))
+    # A name that is there is meant literally, brackets and all.
+    if kind is None and _MAGIC.intersection(url):
+        root, pattern = _split_glob(url)
+        objects = _list(Store(root, storage), config, exclude_roots, glob=f"/{pattern}")
+        return Source(root=root, objects=objects)
+    if kind is None:
+        raise PipelineError(f"input {url} does not exist")
+    return Source(root=store.url, objects=_list(store, config, exclude_roots))
+
+
+def _kind(store: Store) -> str | None:
+    """``file``, ``directory``, or None if there is no such thing."""
+    if store.local:
+        path = Path(store.url)
+        return "file" if path.is_file() else "directory" if path.is_dir() else None
+    try:
+        return store.remote("info", store.url)["type"]
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise PipelineError(f"input {store.url} cannot be looked at: {error}") from error
 
 
 def _split_glob(url: str) -> tuple[str, str]:
     parts = url.split("/")
-    first = next(i for i, part in enumerate(parts) if any(c in part for c in "*?["))
+    first = next(i for i, part in enumerate(parts) if _MAGIC.intersection(part))
     root = "/".join(parts[:first]) or ("/" if url.startswith("/") else ".")
     return Store(root).url, "/".join(parts[first:])
 
 
 def _list(
-    root: str, config: SourceConfig, storage: StorageConfig, exclude_roots: Sequence[str]
+    store: Store, config: SourceConfig, exclude_roots: Sequence[str], *, glob: str = "/**"
 ) -> Iterator[SourceObject]:
-    store = Store(root, storage)
     walk = _walk_local if store.local else _walk_remote
-    for item in walk(store, exclude_roots):
-        path = unquote_path(item.uri)
-        if not any(_matches(path, pattern) for pattern in config.include):
-            continue
-        if not any(_matches(path, pattern) for pattern in config.exclude):
-            yield item
+    try:
+        for item in walk(store, exclude_roots):
+            path = unquote_path(item.uri)
+            included = any(_matches(path, pattern) for pattern in config.include)
+            excluded = any(_matches(path, pattern) for pattern in config.exclude)
+            if _matches(path, glob) and included and not excluded:
+                yield item
+    except OSError as error:
+        raise PipelineError(f"input {store.url} cannot be listed: {error}") from error
 
 
 def _matches(path: str, pattern: str) -> bool:
-    # A pattern without a slash speaks of the file name, as in .gitignore.
+    # As in .gitignore: a pattern without a slash speaks of the file name alone.
     name = path if "/" in pattern else posixpath.basename(path)
-    return fnmatch.fnmatchcase(name, pattern)
+    return _compiled(pattern).fullmatch(name) is not None
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(glob_translate(pattern.removeprefix("/")))
 
 
 def _walk_local(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceObject]:
-    excluded = {os.path.abspath(root) for root in exclude_roots if is_local(root)}  # noqa: PTH100
+    excluded = {os.path.realpath(Store(root).url) for root in exclude_roots if is_local(root)}
     ancestors: dict[str, frozenset[str]] = {store.url: frozenset({os.path.realpath(store.url)})}
     # Folder links are followed, but never back into a folder we are inside of.
-    for folder, folders, names in os.walk(store.url, followlinks=True):
+    for folder, folders, names in os.walk(store.url, onerror=_raise, followlinks=True):
         inside = ancestors.pop(folder)
         keep = []
         for name in sorted(folders):
             path = os.path.join(folder, name)  # noqa: PTH118  may hold surrogate escapes
             real = os.path.realpath(path)
-            if name.startswith(".") or path in excluded or real in inside:
+            if name.startswith(".") or real in excluded or real in inside:
                 continue
             ancestors[path] = inside | {real}
             keep.append(name)
@@ -152,17 +175,23 @@ def _walk_local(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceOb
                 yield _stat(store, quote_path(relative))
 
 
+def _raise(error: OSError) -> None:
+    # By default os.walk leaves out a folder that it may not read.
+    raise error
+
+
 def _walk_remote(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceObject]:
-    base = store.filesystem._strip_protocol(store.url).rstrip("/") + "/"
+    base = store.url.split("://", 1)[1] + "/"
     excluded = tuple(
         root.split("://", 1)[1].rstrip("/") + "/" for root in exclude_roots if "://" in root
     )
-    for _, _, files in store.filesystem.walk(store.url, detail=True):
-        for info in sorted(files.values(), key=lambda info: info["name"]):
-            name = info["name"]
-            hidden = any(part.startswith(".") for part in name[len(base) :].split("/"))
-            if name.endswith("/") or name == base[:-1] or hidden or name.startswith(excluded):
-                continue
+    for info in store.find(store.url):
+        name = info["name"]
+        hidden = any(part.startswith(".") for part in name[len(base) :].split("/"))
+        # A name that ends in a slash marks an empty folder.
+        if name.startswith(base) and not (
+            name.endswith("/") or hidden or name.startswith(excluded)
+        ):
             yield SourceObject(
                 uri=quote_path(name[len(base) :]),
                 size=int(info["size"] or 0),
@@ -171,10 +200,13 @@ def _walk_remote(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceO
 
 
 def _stat(store: Store, uri: str, extra: Mapping[str, Any] | None = None) -> SourceObject:
+    url = source_url(store.url, uri)
+    # Listed, but not there or not readable: decoding will say which, in a quarantine row. Of a
+    # bucket anything else is trouble of the moment, and no plan is to be built on that.
+    missing = (OSError, ValueError) if is_local(url) else (FileNotFoundError, PermissionError)
     try:
-        size, version = stat_object(store, source_url(store.url, uri))
-    except OSError:
-        # Listed, but not there or not readable: decoding will say which, in a quarantine row.
+        size, version = stat_object(store, url)
+    except missing:
         size, version = 0, _MISSING
     return SourceObject(uri=uri, size=size, version=version, extra=extra or {})
 
@@ -182,24 +214,26 @@ def _stat(store: Store, uri: str, extra: Mapping[str, Any] | None = None) -> Sou
 def stat_object(store: Store, url: str) -> tuple[int, str]:
     """Bytes and version of an object as they are now.
 
+    Args:
+        url: In the store or, from a manifest, anywhere else.
+
     Raises:
         OSError: If it is not there or may not be read.
     """
     if is_local(url):
         status = os.stat(url)  # noqa: PTH116  may hold surrogate escapes
         return status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
-    info = store.filesystem.info(url)
+    if url.split("://")[0] != store.url.split("://")[0]:
+        # One connection for all the rows of a manifest.
+        bucket = "/".join(url.split("/")[:3])
+        store = _elsewhere.setdefault((bucket, store.config), Store(bucket, store.config))
+    info = store.remote("info", url)
     return int(info["size"] or 0), object_version(info)
 
 
 def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:
-    table = _read_manifest(store, name)
-    if config.uri_column not in table.column_names:
-        raise PipelineError(
-            f"{store.full(name)} has no column {config.uri_column!r} (it has "
-            f"{', '.join(table.column_names)}); name another with --set source.uri_column=…"
-        )
-    uris = [str(uri) for uri in table[config.uri_column].to_pylist()]
+    data = store.read(name)
+    uris, extra = read_manifest(data, name=store.full(name), uri_column=config.uri_column)
     root = store.url
     if uris and all("://" in uri or uri.startswith("/") for uri in uris):
         common = os.path.commonprefix(uris)  # noqa: RUF071  cut at a slash in the next line
@@ -207,22 +241,9 @@ def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:
         # Several buckets have no common root: their URIs stay absolute.
         root = "" if root.endswith(":/") else root
         uris = [uri[len(root) + 1 :] if root else uri for uri in uris]
-    extra = _json_columns(table.drop_columns([config.uri_column]))
     rows = extra.to_pylist() if extra.num_columns else [{}] * len(uris)
     objects = _stat_all(Store(root or store.url, store.config), uris, rows)
     return Source(root=root, objects=objects, extra_schema=extra.schema)
-
-
-def _json_columns(table: pa.Table) -> pa.Table:
-    """Columns as they ride along: numbers, booleans and strings as they are, the rest as text."""
-    for index, column in enumerate(table.schema):
-        kind = column.type
-        simple = (
-            pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-        )
-        target = kind if simple else pa.string()
-        table = table.set_column(index, pa.field(column.name, target), table[index].cast(target))
-    return table
 
 
 def _stat_all(
@@ -231,15 +252,3 @@ def _stat_all(
     with ThreadPoolExecutor(16) as pool:
         pairs = zip(uris, extras, strict=True)
         yield from pool.map(lambda pair: _stat(store, quote_path(pair[0]), pair[1]), pairs)
-
-
-def _read_manifest(store: Store, name: str) -> pa.Table:
-    data = pa.BufferReader(store.read(name))
-    try:
-        if name.lower().endswith(".csv"):
-            return pacsv.read_csv(data)
-        if name.lower().endswith(".parquet"):
-            return pq.read_table(data)
-        return pajson.read_json(data)
-    except (pa.ArrowInvalid, json.JSONDecodeError) as error:
-        raise PipelineError(f"manifest {store.full(name)} cannot be read: {error}") from error

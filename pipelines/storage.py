@@ -13,7 +13,7 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from pipelines.errors import ConflictError, StorageError
 __all__ = ["Store", "is_local", "storage_options"]
 
 _TEMPORARY = ".tmp-"
+_PROBE = "_probe-"
 # AWS answers 409 to a conditional write while another one of the name is under way, and asks to
 # try again; so long, until that one has settled.
 _CONFLICT_WAITS_S = (0.1, 0.4, 1.6, 6.4)
@@ -87,7 +88,11 @@ class Store:
         """The fsspec filesystem of this process."""
         protocol = "file" if self.local else self.url.split("://", 1)[0]
         options = storage_options(self.url, self.config)
-        return fsspec.filesystem(protocol, skip_instance_cache=True, **options)
+        filesystem = fsspec.filesystem(protocol, skip_instance_cache=True, **options)
+        if protocol in ("s3", "s3a"):
+            # Else every thread that waits for the first answer makes a client of its own (0.2 s).
+            filesystem.connect()
+        return filesystem
 
     def child(self, path: str) -> Store:
         """The store rooted at a folder of this one."""
@@ -97,6 +102,20 @@ class Store:
         """The absolute path or URL of ``path``."""
         return f"{self.url}/{path}" if path else self.url
 
+    def remote(self, operation: str, *args: Any, **options: Any) -> Any:  # noqa: ANN401
+        """Call an operation of the remote filesystem.
+
+        Raises:
+            OSError: As the filesystem says it: FileNotFoundError, PermissionError, ...
+            StorageError: For errors of its client: no credentials, no such profile, no connection.
+        """
+        try:
+            return getattr(self.filesystem, operation)(*args, **options)
+        except OSError:
+            raise
+        except Exception as error:  # every client has a base class of its own
+            raise StorageError(f"{self.url} cannot be reached: {error}") from error
+
     def read(self, path: str) -> bytes:
         """The whole object.
 
@@ -105,13 +124,13 @@ class Store:
         """
         if self.local:
             return Path(self.full(path)).read_bytes()
-        return self.filesystem.cat_file(self.full(path))
+        return self.remote("cat_file", self.full(path))
 
     def exists(self, path: str) -> bool:
         """Whether the object is there."""
         if self.local:
             return Path(self.full(path)).exists()
-        return self.filesystem.exists(self.full(path))
+        return self.remote("exists", self.full(path))
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Objects below the folder ``prefix``: (path, bytes), in path order within a folder."""
@@ -119,14 +138,21 @@ class Store:
         if self.local:
             yield from self._list_local(Path(root))
             return
-        base = self.filesystem._strip_protocol(self.url) + "/"
+        base, below = (f"{url.split('://', 1)[1]}/" for url in (self.url, root))
+        for info in self.find(root):
+            if info["name"].startswith(below) and not info["name"].endswith("/"):
+                yield info["name"][len(base) :], int(info["size"])
+
+    def find(self, url: str) -> Sequence[dict[str, Any]]:
+        """What fsspec knows of each remote object below the folder ``url``, in path order.
+
+        Not fsspec's ``walk``, which leaves out folders it may not list, without a word.
+        """
         try:
-            for _, _, files in self.filesystem.walk(root, detail=True):
-                for info in sorted(files.values(), key=lambda info: info["name"]):
-                    if info["name"].startswith(base):
-                        yield info["name"][len(base) :], int(info["size"])
+            found = self.remote("find", url, detail=True)
         except FileNotFoundError:
-            return
+            return []
+        return [found[name] for name in sorted(found)]
 
     def _list_local(self, root: Path) -> Iterator[tuple[str, int]]:
         for folder, folders, names in os.walk(root):
@@ -173,7 +199,7 @@ class Store:
             temporary = self._temporary(target, data)
             temporary.replace(target)
         else:
-            self.filesystem.pipe_file(self.full(path), data)
+            self.remote("pipe_file", self.full(path), data)
 
     def delete(self, path: str) -> None:
         """Remove an object; no error if it is gone."""
@@ -181,14 +207,14 @@ class Store:
             if self.local:
                 Path(self.full(path)).unlink()
             else:
-                self.filesystem.rm_file(self.full(path))
+                self.remote("rm_file", self.full(path))
 
     def delete_folder(self, prefix: str) -> None:
         """Remove every object below ``prefix``; no error if there is none."""
         if not self.local:
             paths = [self.full(path) for path, _ in self.list(prefix)]
             if paths:
-                self.filesystem.rm(paths)
+                self.remote("rm", paths)
             return
         for folder, folders, names in os.walk(self.full(prefix), topdown=False):
             for name in names:
@@ -198,20 +224,36 @@ class Store:
         with contextlib.suppress(FileNotFoundError):
             Path(self.full(prefix)).rmdir()
 
+    def delete_leftovers(self) -> None:
+        """Remove what writers that were killed left half done; nothing of it has a final name.
+
+        A writer that is still alive loses the object it is about to publish, with an error.
+        """
+        for path in self.filesystem.ls(self.full(""), detail=False):
+            name = path.rsplit("/", 1)[-1]
+            if name.startswith(_PROBE):
+                self.delete(name)
+        if not self.local:
+            return
+        for folder, _, names in os.walk(self.url):
+            for name in names:
+                if name.startswith(_TEMPORARY):
+                    Path(folder, name).unlink(missing_ok=True)
+
     def check_conditional_writes(self) -> None:
         """Prove that a name can be taken only once here.
 
         Raises:
             StorageError: If it cannot be written to, or ignores conditional writes.
         """
-        probe = f"_probe-{secrets.token_hex(8)}"
+        probe = f"{_PROBE}{secrets.token_hex(8)}"
         try:
             taken = self.create(probe, b"first")
             again = self.create(probe, b"second")
-        except (OSError, NotImplementedError, ValueError) as error:
+        except OSError as error:
             raise StorageError(f"cannot write to {self.url}: {error}") from error
         finally:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, StorageError):
                 self.delete(probe)
         if not taken or again:
             raise StorageError(
@@ -230,7 +272,7 @@ class Store:
     def _create_remote(self, path: str, data: bytes) -> None:
         for wait_s in (*_CONFLICT_WAITS_S, None):
             try:
-                self.filesystem.pipe_file(self.full(path), data, mode="create")
+                self.remote("pipe_file", self.full(path), data, mode="create")
             except OSError as error:
                 status = _http_status(error)
                 if status == 412:

@@ -31,7 +31,8 @@ from pipelines.storage import Store
 from pipelines.work import WorkFolder
 from schemas.ids import digest
 from schemas.manifest import DataFile, ShardCommit, TotalsBuilder
-from schemas.statistics import ElboStatistics, RateRule, num_tokens, solve_rule
+from schemas.rates import RateRule, TokenDealer, solve_rule
+from schemas.statistics import ElboStatistics
 from schemas.tokens import rows_to_table, token_row
 from schemas.units import decode_unit, window_sum
 from schemas.windows import StreamFacts, WindowAnalysis
@@ -251,6 +252,7 @@ def _encode(
 
 
 def _rows(spec: ShardSpec, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    dealer = TokenDealer(spec.rule)
     receipts = spec.work.receipts(row["video_id"] for row in videos)
     for row, receipt in zip(videos, receipts, strict=True):
         if receipt.failure is not None:
@@ -259,19 +261,21 @@ def _rows(spec: ShardSpec, videos: Sequence[dict[str, Any]]) -> Iterator[dict[st
         extra = json.loads(row["extra"]) if row["extra"] else {}
         for entry in receipt.units:
             for window in decode_unit(spec.work.read_unit(entry)):
-                yield _row(spec, window, facts, row, extra)
+                yield _row(spec, dealer, window, facts, row, extra)
 
 
 def _row(
     spec: ShardSpec,
+    dealer: TokenDealer,
     window: WindowAnalysis,
     facts: StreamFacts,
     video: dict[str, Any],
     extra: dict[str, Any],
 ) -> dict[str, Any]:
     cells = window.codes.size
-    rate = spec.rule.rate(window_sum(window.information), cells)
-    keep = select(window.information.reshape(-1), num_tokens(rate, cells))
+    total = window_sum(window.information)
+    count, rate = dealer.deal(total, cells)
+    keep = select(window.information.reshape(-1), count)
     return token_row(
         window,
         np.asarray(keep, bool).reshape(window.codes.shape),

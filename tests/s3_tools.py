@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import http.client
 import re
 import secrets
@@ -31,6 +32,7 @@ def make_bucket(endpoint: str) -> str:
     return f"s3://{name}"
 
 
+@functools.cache
 def filesystem(endpoint: str) -> Any:
     """A plain s3fs, none of our code, to look at what is there."""
     return fsspec.filesystem(

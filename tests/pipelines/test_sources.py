@@ -1,0 +1,468 @@
+"""What is listed, under which URI, in a real folder and on a real S3 server. Nothing is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+from s3_tools import Answer, Forward, filesystem, make_bucket, proxy
+
+from pipelines.config import SourceConfig, StorageConfig
+from pipelines.errors import PipelineError, StorageError
+from pipelines.sources import (
+    Source,
+    SourceObject,
+    object_version,
+    open_source,
+    source_url,
+    stat_object,
+)
+from pipelines.storage import Store
+from schemas.ids import unquote_path
+
+pytest_plugins = ["s3"]
+
+LOCAL = StorageConfig()
+
+
+def fill(root: Path, *names: str) -> Path:
+    """Files that hold their own name."""
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    return root
+
+
+def listed(
+    url: str | Path,
+    storage: StorageConfig = LOCAL,
+    *,
+    without: tuple[str, ...] = (),
+    **source: object,
+) -> list[str]:
+    """URIs of a source, sorted."""
+    config = SourceConfig.model_validate(source)
+    found = open_source(str(url), config, storage, exclude_roots=without)
+    return sorted(item.uri for item in found.objects)
+
+
+def put(endpoint: str, bucket: str, *keys: str) -> None:
+    """Objects that hold their own key."""
+    fs = filesystem(endpoint)
+    for key in keys:
+        fs.pipe_file(f"{bucket}/{key}", key.encode())
+
+
+# Folders and prefixes
+
+
+def test_a_folder_is_listed_with_all_folders_in_it(tmp_path: Path):
+    fill(tmp_path, "a.mp4", "deep/b.mp4", "deep/er/c d.mp4")
+    assert listed(tmp_path) == ["a.mp4", "deep/b.mp4", "deep/er/c d.mp4"]
+    assert listed(f"{tmp_path}/") == listed(tmp_path)
+    assert listed(f"file://{tmp_path}") == listed(tmp_path)
+
+
+@pytest.mark.s3
+def test_a_prefix_is_listed_and_its_neighbours_are_not(
+    s3_endpoint: str, bucket: str, s3_config: StorageConfig
+):
+    put(s3_endpoint, bucket, "in/a.mp4", "in/deep/b.mp4", "inside/c.mp4", "d.mp4")
+    assert listed(f"{bucket}/in", s3_config) == ["a.mp4", "deep/b.mp4"]
+    assert listed(f"{bucket}/in/", s3_config) == ["a.mp4", "deep/b.mp4"]
+    assert len(listed(bucket, s3_config)) == 4
+
+
+@pytest.mark.s3
+def test_a_copy_on_disk_and_in_a_bucket_have_the_same_uris(
+    tmp_path: Path, s3_endpoint: str, bucket: str, s3_config: StorageConfig
+):
+    names = ("a.mp4", "é/100%.mp4", "x y/日本.mp4", "q?.mp4", "br[1].mp4", "plus+and&.mp4")
+    fill(tmp_path, *names)
+    put(s3_endpoint, bucket, *names)
+    assert listed(tmp_path) == listed(bucket, s3_config)
+    for uri in listed(bucket, s3_config):
+        assert filesystem(s3_endpoint).exists(source_url(bucket, uri))
+        assert Path(source_url(str(tmp_path), uri)).exists()
+
+
+@pytest.mark.s3
+def test_keys_with_empty_parts_and_folder_markers_are_no_trouble(
+    s3_endpoint: str, bucket: str, s3_config: StorageConfig
+):
+    put(s3_endpoint, bucket, "in//double.mp4", "in/sub/a.mp4", "in/empty/", "in/")
+    assert listed(f"{bucket}/in", s3_config) == ["/double.mp4", "sub/a.mp4"]
+
+
+def test_hidden_files_and_folders_are_left_out(tmp_path: Path):
+    fill(tmp_path, "a.mp4", ".hidden.mp4", ".git/b.mp4", "sub/.DS_Store")
+    assert listed(tmp_path) == ["a.mp4"]
+
+
+@pytest.mark.s3
+def test_hidden_keys_are_left_out(s3_endpoint: str, bucket: str, s3_config: StorageConfig):
+    put(s3_endpoint, bucket, "a.mp4", ".hidden.mp4", ".git/b.mp4", "sub/.DS_Store")
+    assert listed(bucket, s3_config) == ["a.mp4"]
+
+
+def test_a_loop_of_links_ends_and_linked_folders_are_followed(tmp_path: Path):
+    source = fill(tmp_path / "in", "a.mp4", "sub/b.mp4")
+    fill(tmp_path / "elsewhere", "c.mp4")
+    (source / "sub" / "up").symlink_to(source)
+    (source / "self").symlink_to("self")
+    (source / "linked").symlink_to(tmp_path / "elsewhere")
+    assert listed(source) == ["a.mp4", "linked/c.mp4", "self", "sub/b.mp4"]
+
+
+def test_a_dangling_link_is_listed_as_missing(tmp_path: Path):
+    (tmp_path / "gone.mp4").symlink_to("nowhere.mp4")
+    [item] = open_source(str(tmp_path), SourceConfig(), LOCAL).objects
+    assert item == SourceObject(uri="gone.mp4", size=0, version="missing")
+
+
+def test_names_that_are_not_utf8_are_listed_and_found_again(tmp_path: Path):
+    raw = b"caf\xe9 \xff.mp4"
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + raw)).write_bytes(b"12345")
+    [item] = open_source(str(tmp_path), SourceConfig(), LOCAL).objects
+    assert item.uri == "caf%E9 %FF.mp4"
+    assert item.size == 5
+    assert os.fsencode(source_url(str(tmp_path), item.uri)).endswith(raw)
+    assert os.fsencode(unquote_path(item.uri)) == raw
+
+
+def test_an_output_inside_the_input_is_not_listed(tmp_path: Path):
+    fill(tmp_path, "a.mp4", "out/data/x.parquet", "work/u.parquet", "outer/b.mp4")
+    without = (str(tmp_path / "out"), str(tmp_path / "work"))
+    assert listed(tmp_path, without=without) == ["a.mp4", "outer/b.mp4"]
+
+
+def test_an_output_inside_the_input_is_known_through_links(tmp_path: Path):
+    fill(tmp_path / "real", "a.mp4", "out/x.parquet")
+    (tmp_path / "link").symlink_to("real")
+    assert listed(tmp_path / "link", without=(str(tmp_path / "real" / "out"),)) == ["a.mp4"]
+    assert listed(tmp_path / "real", without=(str(tmp_path / "link" / "out"),)) == ["a.mp4"]
+
+
+@pytest.mark.s3
+def test_an_output_inside_the_input_bucket_is_not_listed(
+    s3_endpoint: str, bucket: str, s3_config: StorageConfig
+):
+    put(s3_endpoint, bucket, "a.mp4", "out/x.parquet", "outer/b.mp4")
+    assert listed(bucket, s3_config, without=(f"{bucket}/out",)) == ["a.mp4", "outer/b.mp4"]
+
+
+@pytest.mark.s3
+def test_a_prefix_that_may_not_be_listed_is_an_error_and_not_an_omission(s3_endpoint: str):
+    bucket = make_bucket(s3_endpoint)
+    put(s3_endpoint, bucket, "a.mp4", "secret/b.mp4")
+    denied = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
+    def answer(method: str, path: str, headers: dict[str, str], forward: Forward) -> Answer:
+        del method
+        if "list-type" in path and "max-keys=1" not in path.lower():
+            return 403, {"Content-Type": "application/xml"}, denied
+        return forward(headers)
+
+    with (
+        proxy(s3_endpoint, answer) as url,
+        pytest.raises(PipelineError, match="cannot be listed: Access Denied"),
+    ):
+        listed(bucket, StorageConfig(endpoint_url=url))
+
+
+@pytest.mark.parametrize("url", ["/nowhere/at/all", "nowhere", "/nowhere/x.csv"])
+def test_an_input_that_does_not_exist_is_named(url: str):
+    with pytest.raises(PipelineError, match=f"input {url} does not exist"):
+        listed(url)
+
+
+@pytest.mark.s3
+def test_a_prefix_or_bucket_that_does_not_exist_is_named(bucket: str, s3_config: StorageConfig):
+    for url in (f"{bucket}/nothing", "s3://no-such-bucket-here"):
+        with pytest.raises(PipelineError, match=f"input {url} does not exist"):
+            listed(url, s3_config)
+
+
+@pytest.mark.s3
+def test_a_client_that_cannot_even_begin_is_a_sentence(
+    s3_endpoint: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    config = StorageConfig(endpoint_url=s3_endpoint)
+    with pytest.raises(StorageError, match="cannot be reached: Unable to locate credentials"):
+        listed("s3://bucket/prefix", config)
+    with pytest.raises(StorageError, match=r"profile \(nobody\) could not be found"):
+        listed("s3://bucket/prefix", config.model_copy(update={"profile": "nobody"}))
+
+
+# One file, globs, patterns
+
+
+def test_one_file_is_a_source_of_its_own(tmp_path: Path):
+    fill(tmp_path, "a.mp4", "b.mp4")
+    source = open_source(str(tmp_path / "a.mp4"), SourceConfig(), LOCAL)
+    assert source.root == str(tmp_path)
+    assert [(item.uri, item.size) for item in source.objects] == [("a.mp4", 5)]
+
+
+@pytest.mark.s3
+def test_one_object_is_a_source_of_its_own(s3_endpoint: str, bucket: str, s3_config: StorageConfig):
+    put(s3_endpoint, bucket, "in/a.mp4", "in/b.mp4")
+    source = open_source(f"{bucket}/in/a.mp4", SourceConfig(), s3_config)
+    assert source.root == f"{bucket}/in"
+    assert [item.uri for item in source.objects] == ["a.mp4"]
+
+
+GLOBBED = ("a1.mp4", "a2.mp4", "b1.mkv", "sub/a3.mp4", "sub/deep/a4.mp4", "other/a5.mp4")
+
+
+@pytest.mark.parametrize(
+    ("glob", "root", "expected"),
+    [
+        ("*.mp4", "", ["a1.mp4", "a2.mp4"]),
+        ("a?.mp4", "", ["a1.mp4", "a2.mp4"]),
+        ("[ab]1.*", "", ["a1.mp4", "b1.mkv"]),
+        ("**/*.mp4", "", sorted(name for name in GLOBBED if name.endswith(".mp4"))),
+        ("sub/*.mp4", "/sub", ["a3.mp4"]),
+        ("sub/**", "/sub", ["a3.mp4", "deep/a4.mp4"]),
+        ("*/a*.mp4", "", ["other/a5.mp4", "sub/a3.mp4"]),
+        ("nothing*", "", []),
+    ],
+)
+def test_a_glob_selects_as_a_shell_does(tmp_path: Path, glob: str, root: str, expected: list[str]):
+    fill(tmp_path, *GLOBBED)
+    source = open_source(f"{tmp_path}/{glob}", SourceConfig(), LOCAL)
+    assert source.root == f"{tmp_path}{root}"
+    assert sorted(item.uri for item in source.objects) == expected
+
+
+@pytest.mark.s3
+def test_a_glob_selects_the_same_in_a_bucket(
+    tmp_path: Path, s3_endpoint: str, bucket: str, s3_config: StorageConfig
+):
+    fill(tmp_path, *GLOBBED)
+    put(s3_endpoint, bucket, *GLOBBED)
+    for glob in ("*.mp4", "**/a*.mp4", "sub/*", "*/a[35].mp4"):
+        assert listed(f"{bucket}/{glob}", s3_config) == listed(f"{tmp_path}/{glob}")
+
+
+def test_a_relative_glob_starts_at_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fill(tmp_path, *GLOBBED)
+    monkeypatch.chdir(tmp_path)
+    assert listed("*.mp4") == ["a1.mp4", "a2.mp4"]
+
+
+def test_a_file_or_folder_of_that_literal_name_wins_over_a_glob(tmp_path: Path):
+    fill(tmp_path, "take [1].mp4", "take 1.mp4", "what?/a.mp4", "whats/b.mp4", "st*r/c.mp4")
+    assert listed(tmp_path / "take [1].mp4") == ["take [1].mp4"]
+    assert listed(tmp_path / "what?") == ["a.mp4"]
+    assert listed(tmp_path / "st*r") == ["c.mp4"]
+
+
+@pytest.mark.s3
+def test_a_key_or_prefix_of_that_literal_name_wins_over_a_glob(
+    s3_endpoint: str, bucket: str, s3_config: StorageConfig
+):
+    put(s3_endpoint, bucket, "take [1].mp4", "take 1.mp4", "what?/a.mp4", "whats/b.mp4")
+    assert listed(f"{bucket}/take [1].mp4", s3_config) == ["take [1].mp4"]
+    assert listed(f"{bucket}/what?", s3_config) == ["a.mp4"]
+
+
+def test_patterns_include_and_exclude(tmp_path: Path):
+    fill(tmp_path, *GLOBBED)
+    assert listed(tmp_path, include=["*.mkv"]) == ["b1.mkv"]
+    assert listed(tmp_path, include=["a?.mp4"], exclude=["sub/**"]) == [
+        "a1.mp4",
+        "a2.mp4",
+        "other/a5.mp4",
+    ]
+    assert listed(tmp_path, include=["sub/*"]) == ["sub/a3.mp4"]
+    assert listed(tmp_path, include=["/*.mp4"]) == ["a1.mp4", "a2.mp4"]
+    assert listed(tmp_path / "*.mp4", exclude=["a1*"]) == ["a2.mp4"]
+    assert listed(tmp_path / "**", include=["*.mkv"]) == ["b1.mkv"]
+
+
+def test_patterns_are_case_sensitive(tmp_path: Path):
+    fill(tmp_path, "a.mp4", "B.MP4")
+    assert listed(tmp_path, include=["*.mp4"]) == ["a.mp4"]
+
+
+# Versions
+
+
+def test_the_version_of_a_file_changes_with_its_content_or_its_time(tmp_path: Path):
+    store = Store(str(fill(tmp_path, "a.mp4")))
+    path = tmp_path / "a.mp4"
+    first = stat_object(store, str(path))
+    assert first == stat_object(store, str(path))
+    os.utime(path, ns=(1, 1))
+    assert stat_object(store, str(path)) == (5, "5-1")
+    path.write_text("longer than it was")
+    assert stat_object(store, str(path))[0] == 18
+
+
+@pytest.mark.s3
+def test_the_version_of_an_object_is_its_etag(
+    s3_endpoint: str, bucket: str, s3_config: StorageConfig
+):
+    put(s3_endpoint, bucket, "a.mp4")
+    [item] = open_source(bucket, SourceConfig(), s3_config).objects
+    assert item.version == hashlib.md5(b"a.mp4").hexdigest()
+    assert (item.size, item.version) == stat_object(Store(bucket, s3_config), f"{bucket}/a.mp4")
+    filesystem(s3_endpoint).pipe_file(f"{bucket}/a.mp4", b"other")
+    assert stat_object(Store(bucket, s3_config), f"{bucket}/a.mp4")[1] != item.version
+
+
+def test_the_version_falls_back_to_size_and_time():
+    assert object_version({"ETag": '"abc"', "size": 3}) == "abc"
+    assert object_version({"size": 3, "mtime": 7}) == "3-7"
+    assert object_version({"size": 3}) == "3-"
+
+
+# Manifests
+
+
+def manifest(folder: Path, kind: str, rows: list[dict[str, object]]) -> Path:
+    path = folder / f"list.{kind}"
+    if kind == "jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return path
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, path) if kind == "parquet" else pacsv.write_csv(table, path)
+    return path
+
+
+def objects_of(source: Source) -> dict[str, SourceObject]:
+    return {item.uri: item for item in source.objects}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_the_other_columns_of_a_manifest_ride_along(tmp_path: Path, kind: str):
+    fill(tmp_path, "a.mp4", "sub/b.mp4", "not-named.mp4")
+    rows: list[dict[str, object]] = [
+        {"uri": "sub/b.mp4", "label": "cat", "score": 0.5, "year": 1999, "good": True},
+        {"uri": "a.mp4", "label": "dög", "score": 1.5, "year": None, "good": False},
+    ]
+    source = open_source(str(manifest(tmp_path, kind, rows)), SourceConfig(), LOCAL)
+    found = objects_of(source)
+    assert source.root == str(tmp_path)
+    assert found["a.mp4"].extra == {"label": "dög", "score": 1.5, "year": None, "good": False}
+    assert found["sub/b.mp4"].extra["year"] == 1999
+    assert found["sub/b.mp4"].size == len("sub/b.mp4")
+    types = {field.name: str(field.type) for field in source.extra_schema}
+    assert types == {"label": "string", "score": "double", "year": "int64", "good": "bool"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_manifest_of_uris_alone_has_no_extra_columns(tmp_path: Path, kind: str):
+    fill(tmp_path, "a.mp4")
+    path = manifest(tmp_path, kind, [{"path": "a.mp4"}])
+    source = open_source(str(path), SourceConfig(uri_column="path"), LOCAL)
+    assert list(source.extra_schema) == []
+    assert objects_of(source)["a.mp4"].extra == {}
+
+
+def test_absolute_paths_become_relative_to_what_they_share(tmp_path: Path):
+    fill(tmp_path, "one/a.mp4", "one/sub/b.mp4")
+    rows: list[dict[str, object]] = [
+        {"uri": str(tmp_path / "one" / "a.mp4")},
+        {"uri": str(tmp_path / "one" / "sub" / "b.mp4")},
+    ]
+    source = open_source(str(manifest(tmp_path, "csv", rows)), SourceConfig(), LOCAL)
+    assert source.root == str(tmp_path / "one")
+    assert {uri: item.size for uri, item in objects_of(source).items()} == {
+        "a.mp4": len("one/a.mp4"),
+        "sub/b.mp4": len("one/sub/b.mp4"),
+    }
+
+
+def test_a_listed_video_that_is_missing_stays_in_the_list(tmp_path: Path):
+    rows: list[dict[str, object]] = [{"uri": "gone.mp4"}, {"uri": "nul\0.mp4"}]
+    source = open_source(str(manifest(tmp_path, "jsonl", rows)), SourceConfig(), LOCAL)
+    assert {item.version for item in source.objects} == {"missing"}
+
+
+@pytest.mark.s3
+def test_a_manifest_on_disk_may_name_objects_of_several_buckets(
+    tmp_path: Path, s3_endpoint: str, s3_config: StorageConfig
+):
+    buckets = [make_bucket(s3_endpoint) for _ in range(2)]
+    for bucket in buckets:
+        put(s3_endpoint, bucket, "in/a.mp4")
+    uris = [f"{bucket}/in/a.mp4" for bucket in buckets]
+    path = manifest(tmp_path, "csv", [{"uri": uri} for uri in uris])
+    source = open_source(str(path), SourceConfig(), s3_config)
+    found = objects_of(source)
+    assert sorted(found) == sorted(uris)
+    assert {item.version for item in found.values()} == {hashlib.md5(b"in/a.mp4").hexdigest()}
+    assert [source_url(source.root, uri) for uri in uris] == uris
+
+
+@pytest.mark.s3
+def test_a_manifest_in_a_bucket_names_its_neighbours(
+    s3_endpoint: str, bucket: str, s3_config: StorageConfig
+):
+    put(s3_endpoint, bucket, "in/a.mp4", "in/sub/b.mp4")
+    filesystem(s3_endpoint).pipe_file(f"{bucket}/in/list.csv", b"uri,n\nsub/b.mp4,1\na.mp4,2\n")
+    source = open_source(f"{bucket}/in/list.csv", SourceConfig(), s3_config)
+    assert source.root == f"{bucket}/in"
+    assert {uri: item.extra for uri, item in objects_of(source).items()} == {
+        "a.mp4": {"n": 2},
+        "sub/b.mp4": {"n": 1},
+    }
+    assert all(
+        item.size
+        for item in open_source(f"{bucket}/in/list.csv", SourceConfig(), s3_config).objects
+    )
+
+
+def test_text_that_looks_like_a_date_or_a_number_stays_as_it_was_written(tmp_path: Path):
+    fill(tmp_path, "007", "2024-01-01")
+    text = "uri,day\n007,2024-01-01\n2024-01-01,1999-12-31\n"
+    (tmp_path / "list.csv").write_text(text)
+    found = objects_of(open_source(str(tmp_path / "list.csv"), SourceConfig(), LOCAL))
+    assert found["007"].extra == {"day": "2024-01-01"}
+    assert found["2024-01-01"].size == len("2024-01-01")
+    rows: list[dict[str, object]] = [{"uri": "2024-01-01", "day": "2024-02-03"}]
+    path = manifest(tmp_path, "jsonl", rows)
+    found = objects_of(open_source(str(path), SourceConfig(), LOCAL))
+    assert found["2024-01-01"].extra == {"day": "2024-02-03"}
+
+
+def test_nested_columns_become_json_text(tmp_path: Path):
+    rows: list[dict[str, object]] = [{"uri": "a.mp4", "tags": ["x", "y"], "box": {"w": 1}}]
+    for kind in ("jsonl", "parquet"):
+        source = open_source(str(manifest(tmp_path, kind, rows)), SourceConfig(), LOCAL)
+        [item] = source.objects
+        assert json.loads(item.extra["tags"]) == ["x", "y"]
+        assert json.loads(item.extra["box"]) == {"w": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("list.csv", "file,label\na.mp4,1\n", "has no column 'uri' .it has file, label"),
+        ("list.jsonl", '{"file": "a.mp4"}\n', "has no column 'uri' .it has file"),
+        ("list.csv", "uri,n\na.mp4,1\n,2\n", "row 2 has no uri"),
+        ("list.jsonl", '{"uri": "a.mp4"}\n{"uri": null}\n', "row 2 has no uri"),
+        ("list.csv", "", "cannot be read"),
+        ("list.jsonl", "{no json", "cannot be read"),
+        ("list.parquet", "no parquet", "cannot be read"),
+    ],
+)
+def test_a_manifest_that_is_none_is_named_with_the_cause(
+    tmp_path: Path, name: str, text: str, message: str
+):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(PipelineError, match=message):
+        open_source(str(tmp_path / name), SourceConfig(), LOCAL)
