@@ -104,6 +104,11 @@ def pipeline(plan: Plan, config: RunConfig, work: Store) -> tuple[int, float]:
     return progress.counts["windows"], tree_cpu_seconds() - before
 
 
+def today() -> str:
+    """The date, for the record."""
+    return time.strftime("%Y-%m-%d")
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -131,8 +136,9 @@ def main() -> None:
         ray.shutdown()
         loop_windows, loop_seconds = plain_loop(plans[1][0], config)
     assert windows == loop_windows, (windows, loop_windows)
-    print(f"{platform.machine()}, {psutil.cpu_count()} cores, ray {ray.__version__}, "
-          f"{time.strftime('%Y-%m-%d')}; {windows} windows of 33x{arguments.size}x{arguments.size}")  # fmt: skip
+    shape = f"33x{arguments.size}x{arguments.size}"
+    print(f"{platform.machine()}, {psutil.cpu_count()} cores, ray {ray.__version__}, {today()}")
+    print(f"{windows} windows of {shape}")
     print("| | CPU-ms per window |")
     print("|---|---|")
     print(f"| plain loop: decode in one process | {1000 * loop_seconds / windows:.1f} |")

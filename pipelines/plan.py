@@ -18,7 +18,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import ValidationError
 
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
@@ -26,7 +25,7 @@ from pipelines.sources import Source, SourceObject
 from pipelines.storage import Store
 from schemas.ids import video_id
 from schemas.plan import PLAN_SCHEMA, ExtraColumn, PlanHead, plan_digest
-from schemas.versions import FORMAT_VERSION
+from schemas.versions import FORMAT_VERSION, FormatError
 
 __all__ = ["Plan", "ensure_plan", "load_plan", "make_plan"]
 
@@ -135,23 +134,18 @@ def load_plan(work: Store) -> Plan:
 
     Raises:
         IncompleteError: If there is none.
-        PlanMismatchError: If it was written by another version of this program.
+        PlanMismatchError: If it is damaged, or was written by another version of this program.
     """
     try:
-        document = json.loads(work.read(_HEAD))
+        data = work.read(_HEAD)
     except FileNotFoundError as error:
         raise IncompleteError(
             f"{work.url} holds no plan; make one with `infotok plan INPUT OUTPUT`"
         ) from error
-    if document.get("format_version") != FORMAT_VERSION:
-        raise PlanMismatchError(
-            f"{work.url} was planned with format version {document.get('format_version')}, "
-            f"this program writes {FORMAT_VERSION}"
-        )
     try:
-        return Plan(head=PlanHead.model_validate(document), work=work)
-    except ValidationError as error:
-        raise PlanMismatchError(f"{work.full(_HEAD)} is not a plan: {error}") from error
+        return Plan(head=PlanHead.from_bytes(data), work=work)
+    except FormatError as error:
+        raise PlanMismatchError(f"{work.full(_HEAD)} cannot be used: {error}") from error
 
 
 def _explain(plan: Plan, head: PlanHead, table: pa.Table) -> None:

@@ -96,8 +96,17 @@ class WorkFolder:
         self.store.publish(path, receipt.model_dump_json().encode())
 
     def receipt(self, video: str) -> VideoReceipt:
-        """The receipt of a video; FileNotFoundError if it is not finished."""
-        return VideoReceipt.model_validate_json(self.store.read(f"videos/{video}.json"))
+        """The receipt of a video.
+
+        Raises:
+            FileNotFoundError: If it is not finished.
+            PipelineError: If the receipt is damaged.
+        """
+        path = f"videos/{video}.json"
+        try:
+            return VideoReceipt.from_bytes(self.store.read(path))
+        except FormatError as error:
+            raise PipelineError(f"{self.store.full(path)} is damaged: {error}") from error
 
     def receipts(self, videos: Iterator[str]) -> Iterator[VideoReceipt]:
         """Receipts in the order asked for, read ahead by a few threads."""

@@ -1,0 +1,68 @@
+"""One corpus of small videos, a tokenizer small enough for two cores, and one run in peace."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+# `runs` is imported by name, here and by Ray's workers; `benchmarks` from the root.
+for folder in (Path(__file__).parent, Path(__file__).parents[2]):
+    sys.path.insert(0, str(folder))
+
+from runs import REPOSITORY, Finished, finish, run_command, start  # noqa: E402
+from videos import numbered_frame, write_video  # noqa: E402
+
+from infotok_core.checkpoint import save_directory  # noqa: E402
+from infotok_core.config import TokenizerConfig, TransformerConfig  # noqa: E402
+from infotok_core.network import build_network  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, 10 ms a window."""
+    config = TokenizerConfig(
+        channels=4,
+        channels_mult=(1, 2, 2),
+        num_res_blocks=1,
+        patch_size=2,
+        z_channels=16,
+        levels=(8, 8, 8, 5, 5, 5),
+        spatial_compression=8,
+        temporal_compression=4,
+        transformer=TransformerConfig(
+            hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=1, heads=2, init_std=0.3
+        ),
+    )
+    folder = tmp_path_factory.mktemp("checkpoint")
+    save_directory(build_network(config, seed=1).eval(), folder, card="# Random weights\n")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten videos of up to 20 windows of 9 frames, two units at most, and one that is broken."""
+    folder = tmp_path_factory.mktemp("source")
+    for index in range(10):
+        first, count = 7 * index, (180, 160, 20, 150, 5)[index % 5] + index
+        frames = [numbered_frame((first + number) % 256) for number in range(count)]
+        write_video(folder / f"{index:02d}.mp4", frames)
+    (folder / "broken.mp4").write_bytes((folder / "00.mp4").read_bytes()[:2000])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def undisturbed(
+    source: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Finished:
+    """What one run makes of `source` when nobody is in its way."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    output = folder / "corpus"
+    with start(run_command(source, output, checkpoint), folder / "run.log") as session:
+        return finish(session, output)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    return REPOSITORY

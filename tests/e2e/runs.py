@@ -1,0 +1,130 @@
+"""Real runs of the command line, and the tokenizers that are a danger to their actors."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.processes import Session, data_digests
+from infotok_core.config import TokenizerConfig
+from infotok_core.tokenizer import Analysis, Tokenizer
+from pipelines.config import RunConfig
+from pipelines.stages import load_tokenizer
+
+REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 180.0
+"""Ray takes 5 s to start on an idle machine, and this one may be busy."""
+
+SETTINGS = {
+    "space.size": 32,
+    "window.frames": 9,
+    # Four shards of several files, so that pass two can be interrupted, too.
+    "output.shard_source_bytes": 30_000,
+    "output.file_bytes": 4_000,
+    # A kill by the test must not be held against a video.
+    "limits.attempts": 10,
+    "runtime.progress_s": 1,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A corpus that a run has finished."""
+
+    output: Path
+    summary: dict[str, Any]
+    digests: dict[str, str]
+
+
+def run_command(source: Path, output: Path, checkpoint: Path, **settings: Any) -> list[str]:
+    """``infotok run``; keywords are ``table__key=value``."""
+    changed = {name.replace("__", "."): value for name, value in settings.items()}
+    command = [sys.executable, "-m", "jobs", "run", str(source), str(output)]
+    command += ["--format", "both", "--checkpoint", str(checkpoint)]
+    for name, value in {**SETTINGS, **changed}.items():
+        command += ["--set", f"{name}={value}"]
+    return command
+
+
+def start(command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> Session:
+    """The command in a session of its own."""
+    return Session(command, log=log, folder=REPOSITORY, environment=environment)
+
+
+def finish(session: Session, output: Path) -> Finished:
+    """Wait for the end; it has to be a good one."""
+    status = session.wait(PATIENCE_S)
+    assert status == 0, session.log.read_text(errors="replace")[-3000:]
+    return Finished(
+        output=output,
+        summary=json.loads(session.output.read_text()),
+        digests=data_digests(output),
+    )
+
+
+def until(session: Session, condition: Callable[[], object]) -> None:
+    """Wait for a moment in a run that is still under way then."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert session.running(), session.log.read_text(errors="replace")[-3000:]
+        assert time.monotonic() < deadline, "the moment did not come"
+        time.sleep(0.02)
+
+
+def stored(output: Path, kind: str) -> list[str]:
+    """Names of the objects of a kind (``units``, ``videos``, ``attempts``…) in the work folder."""
+    folder = output / "_work" / kind
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(name for name in names if ".tmp-" not in name)
+
+
+class MarkedWindowTokenizer:
+    """A real tokenizer for which one window, a white one, is fatal in some way."""
+
+    def __init__(self, tokenizer: Tokenizer, fate: Callable[[], None]) -> None:
+        self._tokenizer = tokenizer
+        self._fate = fate
+        self.fingerprint = tokenizer.fingerprint
+        self.device = tokenizer.device
+
+    @property
+    def config(self) -> TokenizerConfig:
+        return self._tokenizer.config
+
+    def analyse(self, video_u8_BTHWC: torch.Tensor, /) -> Analysis:
+        if video_u8_BTHWC[:, 0].float().mean() > 250:
+            self._fate()
+        return self._tokenizer.analyse(video_u8_BTHWC)
+
+
+def load_killed_by_white(config: RunConfig, device: str) -> MarkedWindowTokenizer:
+    """A white window ends the process, as a bug in a kernel would."""
+    return MarkedWindowTokenizer(_load(config, device), lambda: os._exit(1))
+
+
+def load_failing_at_white(config: RunConfig, device: str) -> MarkedWindowTokenizer:
+    """A white window raises."""
+
+    def fail() -> None:
+        raise ArithmeticError("white is not a colour")
+
+    return MarkedWindowTokenizer(_load(config, device), fail)
+
+
+def load_never(config: RunConfig, device: str) -> MarkedWindowTokenizer:
+    """The actors of a cluster that is not set up."""
+    raise OSError(f"no weights for {config.tokenizer.checkpoint} on this machine's {device}")
+
+
+def _load(config: RunConfig, device: str) -> Tokenizer:
+    tokenizer = load_tokenizer(config, device)
+    assert isinstance(tokenizer, Tokenizer)
+    return tokenizer
