@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 from typing import Any
 
@@ -13,17 +14,18 @@ from pipelines.errors import PipelineError
 
 __all__ = ["main"]
 
-# verb -> (module, attribute): imported when called, so that `infotok --help` does not load torch.
+# verb -> (module, summary). A module is imported when its verb is called: `infotok --help` takes
+# 0.1 s, and 8 s if it has to load torch and Ray for the summaries.
 _VERBS = {
-    "run": ("jobs.run", "run"),
-    "plan": ("jobs.run", "plan"),
-    "analyse": ("jobs.run", "analyse"),
-    "tokenise": ("jobs.run", "tokenise"),
-    "validate": ("jobs.validate", "validate"),
-    "inspect": ("jobs.inspect", "inspect"),
-    "reconstruct": ("jobs.reconstruct", "reconstruct"),
-    "parity": ("jobs.parity", "parity"),
-    "train": ("jobs.train", "train"),
+    "run": ("jobs.run", "Tokenise a video corpus: all of the next three."),
+    "plan": ("jobs.run", "List the input and fix names, order and shards."),
+    "analyse": ("jobs.run", "Pass one: decode and encode every video."),
+    "tokenise": ("jobs.run", "Pass two: stored analyses to token shards, at any rate."),
+    "validate": ("jobs.validate", "Read a corpus back and check all that it says of itself."),
+    "inspect": ("jobs.inspect", "Show a corpus, a work folder, or an object of either."),
+    "reconstruct": ("jobs.reconstruct", "Decode tokens to video."),
+    "parity": ("jobs.parity", "Compare the network with the published one."),
+    "train": ("jobs.train", "Train a tokenizer and write its checkpoint."),
 }
 
 _EPILOG = """\b
@@ -42,8 +44,15 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        module, attribute = _VERBS[cmd_name]
-        return getattr(importlib.import_module(module), attribute)
+        # Read when ray is imported: else a thread of Ray Data that outlives the end of a run, after
+        # a stop or from the watchdog, would start another Ray.
+        os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
+        module, _ = _VERBS[cmd_name]
+        return getattr(importlib.import_module(module), cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, summary) for verb, (_, summary) in _VERBS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         try:

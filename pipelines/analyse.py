@@ -31,6 +31,7 @@ from pipelines.ray_stream import StreamEndedError, poll
 from pipelines.receipts import ReceiptBuilder, lost_receipt
 from pipelines.records import Status, table_to_statuses
 from pipelines.stages import AnalyseUnits, StageSpec, decode_videos
+from pipelines.work import LeftoverUnits
 from schemas.receipts import VideoReceipt
 
 __all__ = ["analyse", "analyse_again"]
@@ -57,8 +58,10 @@ def analyse(plan: Plan, spec: StageSpec, progress: Progress) -> None:
     finished = spec.work.finished_videos()
     rows = (row for row in _counted(plan, finished, progress) if row["video_id"] not in finished)
     progress.start()
+    # Listed once: waves of a large corpus must not list all units again and again.
+    leftovers = spec.work.leftover_units(finished)
     for wave in _batched(rows, spec.config.runtime.wave_videos):
-        for row in _rounds(wave, spec, progress, spec.work.put_receipt):
+        for row in _rounds(wave, leftovers, spec, progress, spec.work.put_receipt):
             spec.work.put_receipt(lost_receipt(row, attempts=spec.config.limits.attempts))
             progress.item_done(row["size"], quarantined=True)
 
@@ -82,7 +85,7 @@ def analyse_again(rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Pro
                 "a library changed. Analyse into another work folder (--work)."
             )
 
-    lost = _rounds(rows, spec, progress, compare)
+    lost = _rounds(rows, spec.work.leftover_units(), spec, progress, compare)
     if lost:
         raise PipelineError(
             f"{lost[0]['uri']} and {len(lost) - 1} more could not be analysed again"
@@ -95,6 +98,7 @@ def _ids(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
 
 def _rounds(
     rows: Sequence[dict[str, Any]],
+    leftovers: LeftoverUnits,
     spec: StageSpec,
     progress: Progress,
     finish: Callable[[VideoReceipt], None],
@@ -103,7 +107,7 @@ def _rounds(
     # One more than a video or unit has starts: then it was set aside by its own count.
     left = most = spec.config.limits.attempts + 1
     while rows:
-        wave = _Wave(rows, spec, progress)
+        wave = _Wave(rows, leftovers, spec, progress)
         cause = wave.run(finish)
         rows = wave.lost()
         left = most if wave.moved else left - 1
@@ -114,6 +118,7 @@ def _rounds(
         if rows:
             why = cause or "no reason given"
             log.warning("%d videos have no result yet (%s); running them again", len(rows), why)
+            leftovers = spec.work.leftover_units()
     return list(rows)
 
 
@@ -134,14 +139,20 @@ class _Wave:
         moved: Whether anything came out that was not there before: a video, or a unit of one.
     """
 
-    def __init__(self, rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Progress) -> None:
+    def __init__(
+        self,
+        rows: Sequence[dict[str, Any]],
+        leftovers: LeftoverUnits,
+        spec: StageSpec,
+        progress: Progress,
+    ) -> None:
         self._spec = spec
         self._progress = progress
-        stored = spec.work.stored_units({row["video_id"]: row["version"] for row in rows})
-        self._rows: dict[str, dict[str, Any]] = {
-            row["video_id"]: {**row, "stored_units": sorted(stored.get(row["video_id"], []))}
-            for row in rows
-        }
+        self._rows: dict[str, dict[str, Any]] = {}
+        for row in rows:
+            video = row["video_id"]
+            stored = spec.work.stored_units(leftovers, video, row["version"])
+            self._rows[video] = {**row, "stored_units": stored}
         self._builders: defaultdict[str, ReceiptBuilder] = defaultdict(ReceiptBuilder)
         self._closed: set[str] = set()
         self.moved = False

@@ -12,7 +12,7 @@ from typing import Any
 
 from infotok_core.config import TokenizerConfig
 from pipelines.card import dataset_card, report_html
-from pipelines.errors import AccountingError, IncompleteError
+from pipelines.errors import AccountingError, IncompleteError, PipelineError
 from pipelines.sinks.energon import energon_files
 from pipelines.statistics import QUARANTINE, SUMMARY
 from pipelines.tokenise import ShardSpec
@@ -21,6 +21,7 @@ from schemas.manifest import ShardCommit, Totals, TotalsBuilder, encode_manifest
 from schemas.quarantine import decode_quarantine
 from schemas.statistics import ElboStatistics
 from schemas.summary import AnalysisSummary
+from schemas.versions import FormatError
 
 __all__ = ["collect_garbage", "finalise"]
 
@@ -81,6 +82,9 @@ def _commits(spec: ShardSpec) -> _Commits:
             raise IncompleteError(
                 f"shard {shard} is not committed; run `infotok tokenise`"
             ) from error
+        except FormatError as error:
+            path = spec.work.store.full(spec.commit_path(shard))
+            raise PipelineError(f"{path} is damaged: {error}") from error
         files.extend(commit.files)
         totals.merge(commit.totals)
         videos += commit.videos

@@ -105,21 +105,33 @@ def statuses_to_table(statuses: Sequence[Status]) -> pa.Table:
 
 def table_to_units(table: pa.Table) -> Iterator[DecodedUnit | Status]:
     """Rows as they came, in order; frames are read-only views into the table's memory."""
-    for row in range(table.num_rows):
-        video = table["video_id"][row].as_py()
-        payload = json.loads(table["payload"][row].as_py())
-        frames = table["frames"][row]
-        if not frames.is_valid:
-            yield Status(kind=table["kind"][row].as_py(), video=video, payload=payload)
+    for batch in table.to_batches():
+        rows = batch.drop_columns(["frames"]).to_pylist()
+        for row, pixels in zip(rows, _views(batch.column("frames")), strict=True):
+            payload = json.loads(row["payload"])
+            if pixels is None:
+                yield Status(kind=row["kind"], video=row["video_id"], payload=payload)
+                continue
+            yield DecodedUnit(
+                video=row["video_id"],
+                unit_index=payload["unit_index"],
+                path=payload["path"],
+                spans=tuple(WindowSpan(**span) for span in payload["spans"]),
+                frames_NTHWC=pixels.reshape(row["shape"]),
+            )
+
+
+def _views(column: pa.LargeBinaryArray) -> Iterator[NDArray[np.uint8] | None]:
+    """The bytes of each value where they lie; ``column[i].as_buffer()`` would copy them."""
+    _, offsets, data = column.buffers()
+    for row, valid in enumerate(column.is_valid().to_pylist()):
+        if not valid:
+            yield None
             continue
-        pixels = np.frombuffer(frames.as_buffer(), np.uint8)
-        yield DecodedUnit(
-            video=video,
-            unit_index=payload["unit_index"],
-            path=payload["path"],
-            spans=tuple(WindowSpan(**span) for span in payload["spans"]),
-            frames_NTHWC=pixels.reshape(table["shape"][row].as_py()),
-        )
+        start, stop = np.frombuffer(offsets, np.int64)[column.offset + row :][:2]
+        pixels = np.frombuffer(data, np.uint8)[start:stop]
+        pixels.flags.writeable = False
+        yield pixels
 
 
 def table_to_statuses(table: pa.Table) -> Iterator[Status]:

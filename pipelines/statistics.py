@@ -17,6 +17,7 @@ from schemas.failures import FailureReason
 from schemas.quarantine import encode_quarantine, quarantine_row
 from schemas.statistics import ElboStatistics, StatisticsFold
 from schemas.summary import AnalysisSummary
+from schemas.versions import FormatError
 
 __all__ = ["QUARANTINE", "STATISTICS", "SUMMARY", "freeze_statistics", "load_statistics"]
 
@@ -90,7 +91,7 @@ def load_statistics(plan: Plan, work: WorkFolder) -> ElboStatistics:
 
     Raises:
         IncompleteError: If pass one is not finished.
-        PlanMismatchError: If they are of another plan or tokenizer.
+        PlanMismatchError: If they are of another plan or tokenizer, or damaged.
     """
     try:
         statistics = ElboStatistics.from_bytes(work.store.read(STATISTICS))
@@ -98,6 +99,8 @@ def load_statistics(plan: Plan, work: WorkFolder) -> ElboStatistics:
         raise IncompleteError(
             f"{work.store.url} holds no statistics; finish pass one with `infotok analyse`"
         ) from error
+    except FormatError as error:
+        raise PlanMismatchError(f"{work.store.full(STATISTICS)} cannot be used: {error}") from error
     for name in ("plan_id", "tokenizer"):
         expected, found = getattr(plan.head, name), getattr(statistics, name)
         if expected != found:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -32,10 +32,14 @@ from pipelines.errors import PipelineError, PlanMismatchError
 from pipelines.storage import Store
 from schemas.ids import digest, unit_id
 from schemas.receipts import UnitEntry, VideoReceipt
+from schemas.versions import FormatError
 
-__all__ = ["IdSet", "WorkFolder"]
+__all__ = ["IdSet", "LeftoverUnits", "WorkFolder"]
 
 _READERS = 16
+
+LeftoverUnits = dict[str, list[tuple[int, str]]]
+"""Video id to (unit index, key) of stored units."""
 
 
 class IdSet:
@@ -73,15 +77,19 @@ class WorkFolder:
     def _unit_key(self, version: str) -> str:
         return digest([self.analysis_key, version])[:12]
 
-    def stored_units(self, versions: dict[str, str]) -> dict[str, list[int]]:
-        """Unit indices that are stored already, of the videos asked for (id -> version)."""
-        keys = {video: self._unit_key(version) for video, version in versions.items()}
-        found: dict[str, list[int]] = defaultdict(list)
+    def leftover_units(self, finished: Container[str] = ()) -> LeftoverUnits:
+        """Units of videos that are not finished, in one listing: what killed runs left behind."""
+        found: LeftoverUnits = defaultdict(list)
         for path, _ in self.store.list("units"):
             video, unit, key = path.removeprefix("units/").removesuffix(".parquet").split("-")
-            if keys.get(video) == key:
-                found[video].append(int(unit[1:]))
+            if video not in finished:
+                found[video].append((int(unit[1:]), key))
         return dict(found)
+
+    def stored_units(self, leftovers: LeftoverUnits, video: str, version: str) -> list[int]:
+        """Indices of the units of a video that need not be encoded again, in order."""
+        key = self._unit_key(version)
+        return sorted(index for index, found in leftovers.get(video, ()) if found == key)
 
     def finished_videos(self) -> IdSet:
         """Ids of all videos that have a receipt: one listing, no reads."""

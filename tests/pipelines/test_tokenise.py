@@ -1,0 +1,376 @@
+"""Pass two without Ray: units made by hand in, token shards out."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import FACTS, TOKENIZER
+from work_folders import BROKEN, Analysed, analysed, window
+
+from pipelines.errors import ConflictError, IncompleteError, PipelineError
+from pipelines.sinks.webdataset import read_samples
+from pipelines.tokenise import ShardSpec, tokenise_shard
+from schemas.ids import video_id
+from schemas.manifest import ShardCommit
+from schemas.tokens import TOKEN_SCHEMA, unpack_mask
+from schemas.windows import WindowAnalysis
+
+GRID = (3, 8, 8)
+CELLS = 192
+
+
+def noise(seed: int, level: float, *, index: int = 0, shape: tuple[int, int, int] = GRID) -> Any:
+    """A window whose positions all differ."""
+    rng = np.random.default_rng(seed)
+    return window(level * rng.gamma(2.0, 0.5, shape), index=index, shape=shape)
+
+
+def video(seed: int, num_windows: int, level: float = 0.1) -> list[WindowAnalysis]:
+    return [noise(100 * seed + index, level, index=index) for index in range(num_windows)]
+
+
+LONG = video(1, 20)
+VIDEOS = {"a.mp4": LONG, "b/é.mp4": BROKEN, "c.mp4": video(2, 3, 0.4), "d.mp4": video(3, 1)}
+COUNTS = {"a.mp4": 20, "c.mp4": 3, "d.mp4": 1}
+
+
+def write(spec: ShardSpec) -> list[ShardCommit]:
+    return [tokenise_shard(spec, shard) for shard in range(spec.plan.head.shards)]
+
+
+def rows_of(spec: ShardSpec) -> list[dict[str, Any]]:
+    """All rows; within a file they lie in the order of their keys."""
+    files = sorted(Path(spec.output.url, "data").glob("*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def mask_of(row: dict[str, Any]) -> np.ndarray:
+    return unpack_mask(row["mask"], (row["grid_t"], row["grid_h"], row["grid_w"]))
+
+
+def digests(spec: ShardSpec) -> dict[str, str]:
+    return {
+        path: hashlib.sha256(spec.output.read(path)).hexdigest() for path, _ in spec.output.list()
+    }
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Analysed:
+    return analysed(tmp_path_factory.mktemp("work"), VIDEOS, format="both")
+
+
+def test_every_window_becomes_one_row(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path)
+    [commit] = write(spec)
+    rows = rows_of(spec)
+    assert sorted((row["source"], row["window_index"]) for row in rows) == [
+        (uri, index) for uri, count in COUNTS.items() for index in range(count)
+    ]
+    assert [row["clip_id"] for row in rows] == sorted(row["clip_id"] for row in rows)
+    assert (commit.videos, commit.totals.clips, commit.totals.cells) == (3, 24, 24 * CELLS)
+    assert commit.totals.tokens == sum(row["num_tokens"] for row in rows)
+    assert {row["video_id"] for row in rows} == {video_id(uri) for uri in COUNTS}
+    assert {row["tokenizer"] for row in rows} == {TOKENIZER}
+
+
+def test_a_row_keeps_the_most_informative_codes_of_its_window(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path)
+    write(spec)
+    rows = [row for row in rows_of(spec) if row["source"] == "a.mp4"]
+    for row, source in zip(rows, LONG, strict=True):
+        kept = mask_of(row)
+        assert kept.sum() == row["num_tokens"] == len(row["tokens"])
+        assert row["tokens"] == source.codes[kept].tolist()
+        assert source.information[kept].min() >= source.information[~kept].max()
+        assert row["elbo"] == pytest.approx(source.information.mean(dtype=np.float64), rel=1e-5)
+        assert row["start_time_s"] == source.span.start_time_s
+        assert row["fps"] == pytest.approx(FACTS.fps)
+
+
+def test_ties_keep_the_first_positions(tmp_path: Path):
+    done = analysed(tmp_path / "work", {"flat.mp4": [window(0.25)]})
+    spec = done.spec(tmp_path / "out")
+    write(spec)
+    [row] = rows_of(spec)
+    assert mask_of(row).reshape(-1).tolist() == [True] * 96 + [False] * 96
+
+
+def test_parquet_and_tar_hold_the_same_rows(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path)
+    write(spec)
+    samples = list(read_samples(spec.output.read("wds/train-000000-00.tar")))
+    for row, sample in zip(rows_of(spec), samples, strict=True):
+        assert sample["clip_id"] == row["clip_id"]
+        assert sample["tokens"].tolist() == row["tokens"]
+        assert bytes(sample["mask"]) == row["mask"]
+        assert sample["rate_target"] == pytest.approx(row["rate_target"])
+
+
+def test_every_tar_has_its_energon_index_beside_it(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path, format="webdataset")
+    [commit] = write(spec)
+    assert [file.path for file in commit.files] == ["wds/train-000000-00.tar"]
+    assert spec.output.exists("wds/train-000000-00.tar.idx")
+    assert not spec.output.exists("data")
+
+
+def test_the_same_bytes_come_out_again(done: Analysed, tmp_path: Path):
+    first, second = done.spec(tmp_path / "1"), done.spec(tmp_path / "2")
+    write(first)
+    write(second)
+    assert digests(first) == digests(second)
+    before = digests(first)
+    # A late writer of a dead run.
+    assert write(first) == write(first)
+    assert digests(first) == before
+
+
+def test_other_bytes_under_the_name_of_a_file_are_a_conflict(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path)
+    spec.output.publish("data/train-000000-00.parquet", b"somebody else's")
+    with pytest.raises(ConflictError, match=r"train-000000-00\.parquet already exists"):
+        tokenise_shard(spec, 0)
+    assert not spec.work.store.exists(spec.commit_path(0))
+
+
+def test_each_shard_has_its_own_files_and_its_own_commit(tmp_path: Path):
+    done = analysed(tmp_path / "work", VIDEOS, shard_source_bytes=1000)
+    spec = done.spec(tmp_path / "out")
+    commits = write(spec)
+    assert [commit.shard for commit in commits] == [0, 1, 2, 3]
+    # Nothing is left of a shard of broken videos but its commit.
+    assert [len(commit.files) for commit in commits] == [1, 0, 1, 1]
+    assert [commit.videos for commit in commits] == [1, 0, 1, 1]
+    for commit in commits:
+        path = spec.commit_path(commit.shard)
+        assert ShardCommit.from_bytes(spec.work.store.read(path)) == commit
+
+
+@given(st.integers(1, 20_000))
+@settings(max_examples=12)
+def test_parts_are_cut_by_bytes_and_hold_every_row_once(file_bytes: int):
+    with tempfile.TemporaryDirectory() as folder:
+        done = analysed(Path(folder, "work"), VIDEOS, format="both", file_bytes=file_bytes)
+        spec = done.spec(Path(folder, "out"))
+        [commit] = write(spec)
+        parts = [file for file in commit.files if file.format == "parquet"]
+        tars = [file for file in commit.files if file.format == "webdataset"]
+        assert [file.path for file in parts] == [
+            f"data/train-000000-{part:02d}.parquet" for part in range(len(parts))
+        ]
+        assert [file.clips for file in parts] == [file.clips for file in tars]
+        assert len({row["clip_id"] for row in rows_of(spec)}) == 24
+        for file in parts:
+            # Two bytes a token, the mask and some 256 of the rest of a row.
+            assert file.clips == 1 or 2 * file.tokens + file.clips * (24 + 256) <= file_bytes
+
+
+def test_tokens_of_a_shard_add_up_to_what_its_files_hold(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path, file_bytes=2000)
+    [commit] = write(spec)
+    assert len(commit.files) > 4
+    for kind in ("parquet", "webdataset"):
+        files = [file for file in commit.files if file.format == kind]
+        assert sum(file.tokens for file in files) == commit.totals.tokens
+        assert sum(file.clips for file in files) == commit.totals.clips
+    for file in commit.files:
+        data = spec.output.read(file.path)
+        assert (file.bytes, file.sha256) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+# Budgets
+
+levels = st.just(0.0) | st.floats(1e-4, 0.02) | st.floats(0.05, 1.5)
+shapes = st.sampled_from([(3, 8, 8), (1, 8, 8), (2, 16, 16)])
+
+
+@st.composite
+def corpora(draw: st.DrawFn) -> list[list[WindowAnalysis]]:
+    count = draw(st.integers(1, 3))
+    return [
+        [
+            noise(draw(st.integers(0, 99)), draw(levels), index=index, shape=draw(shapes))
+            for index in range(draw(st.integers(1, 4)))
+        ]
+        for _ in range(count)
+    ]
+
+
+@given(corpora(), st.sampled_from([1 / 16, 0.1, 0.25, 0.5, 0.77, 1.0]))
+@settings(max_examples=25)
+def test_the_exact_budget_is_met_for_any_distribution(
+    videos: Sequence[Sequence[WindowAnalysis]], rate: float
+):
+    with tempfile.TemporaryDirectory() as folder:
+        named = {f"{index}.mp4": windows for index, windows in enumerate(videos)}
+        done = analysed(Path(folder, "work"), named, rate=rate)
+        [commit] = write(done.spec(Path(folder, "out")))
+    asked = rate * commit.totals.cells
+    # 0.1 % as promised, and one token of the shard; no window keeps less than one.
+    assert abs(commit.totals.tokens - asked) <= 1e-3 * asked + 1 + len(videos)
+
+
+def test_the_exact_budget_is_met_within_a_thousandth_in_spite_of_clipping(tmp_path: Path):
+    rng = np.random.default_rng(5)
+    spread = 0.05 * rng.lognormal(0, 1.5, 60)
+    windows = [
+        noise(index, level, index=index, shape=(9, 16, 16)) for index, level in enumerate(spread)
+    ]
+    done = analysed(tmp_path / "work", {"a.mp4": windows})
+    for rate in (0.1, 0.25, 0.5, 0.9):
+        spec = done.spec(tmp_path / f"{rate}", rate=rate)
+        [commit] = write(spec)
+        assert commit.totals.tokens / commit.totals.cells == pytest.approx(rate, rel=1e-3)
+        rates = [row["rate"] for row in rows_of(spec)]
+        assert max(rates) > min(rates)
+        assert min(rates) >= 1 / 16 - 1 / 2304
+
+
+def test_a_corpus_without_any_information_keeps_the_asked_rate(tmp_path: Path):
+    black = [window(0.0, index=index) for index in range(4)]
+    for budget in ("exact", "paper"):
+        done = analysed(tmp_path / budget, {"black.mp4": black}, budget=budget, rate=0.25)
+        [commit] = write(done.spec(tmp_path / f"{budget}-out"))
+        assert commit.totals.tokens == CELLS
+
+
+def test_a_static_budget_gives_each_window_the_same(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path, router="static", rate=0.3)
+    write(spec)
+    assert {row["num_tokens"] for row in rows_of(spec)} == {round(0.3 * CELLS)}
+
+
+def test_the_budget_of_the_paper_follows_its_equation(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path, budget="paper", rate=0.4)
+    write(spec)
+    rows = rows_of(spec)
+    mean = np.mean([row["elbo"] for row in rows])
+    for row in rows:
+        rate = min(max(0.4 * row["elbo"] / mean, 1 / 16), 1.0)
+        assert row["rate_target"] == pytest.approx(rate, rel=1e-3)
+        assert abs(row["num_tokens"] - rate * CELLS) <= 0.6
+
+
+def test_a_given_expectation_replaces_the_measured_one(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path, expected_elbo=0.2, rate=0.5)
+    write(spec)
+    for row in rows_of(spec):
+        rate = min(max(0.5 * row["elbo"] / 0.2, 1 / 16), 1.0)
+        assert row["rate_target"] == pytest.approx(rate, rel=1e-3)
+
+
+def test_another_rate_selects_from_the_same_order(done: Analysed, tmp_path: Path):
+    half, quarter = done.spec(tmp_path / "half"), done.spec(tmp_path / "quarter", rate=0.25)
+    write(half)
+    write(quarter)
+    assert half.key != quarter.key
+    for more, less in zip(rows_of(half), rows_of(quarter), strict=True):
+        assert more["clip_id"] == less["clip_id"]
+        assert less["num_tokens"] <= more["num_tokens"]
+        # Fewer tokens are the more informative part of the more.
+        assert not (mask_of(less) & ~mask_of(more)).any()
+
+
+def test_a_rate_below_the_least_one_is_refused_in_a_sentence(done: Analysed, tmp_path: Path):
+    with pytest.raises(PipelineError, match=r"routing: rate must be in \[min_rate, 1\].*0\.05"):
+        done.spec(tmp_path, rate=0.05)
+
+
+def test_the_key_depends_on_all_that_the_files_depend_on(done: Analysed, tmp_path: Path):
+    changes: list[dict[str, Any]] = [
+        {},
+        {"rate": 0.4},
+        {"budget": "paper"},
+        {"format": "parquet"},
+        {"file_bytes": 5000},
+        {"parquet_encoding": "dictionary"},
+        {"row_group_rows": 7},
+        {"split": "val"},
+    ]
+    keys = [done.spec(tmp_path, **change).key for change in changes]
+    assert len(set(keys)) == len(changes)
+    assert done.spec(tmp_path).key == keys[0]
+    assert done.spec(tmp_path / "elsewhere").key != keys[0]
+
+
+def test_the_split_names_the_files(done: Analysed, tmp_path: Path):
+    [commit] = write(done.spec(tmp_path, split="val"))
+    assert {Path(file.path).name.split(".")[0] for file in commit.files} == {"val-000000-00"}
+
+
+# What comes from a manifest
+
+
+def test_extra_columns_arrive_in_parquet_and_tar(tmp_path: Path):
+    schema = pa.schema(
+        [("label", pa.string()), ("year", pa.int64()), ("score", pa.float64()), ("ok", pa.bool_())]
+    )
+    extras = {
+        "a.mp4": {"label": "é", "year": 1999, "score": 0.1, "ok": True},
+        "b.mp4": {"label": None, "year": None, "score": None, "ok": None},
+    }
+    done = analysed(
+        tmp_path / "work",
+        {"a.mp4": video(1, 1), "b.mp4": video(2, 1)},
+        extras=extras,
+        extra_schema=schema,
+        format="both",
+    )
+    spec = done.spec(tmp_path / "out")
+    write(spec)
+    table = pq.read_table(tmp_path / "out" / "data" / "train-000000-00.parquet")
+    assert [*table.schema.names] == [*TOKEN_SCHEMA.names, *schema.names]
+    assert [table.schema.field(name).type for name in schema.names] == list(schema.types)
+    for row in table.to_pylist():
+        assert {name: row[name] for name in schema.names} == extras[row["source"]]
+    for sample in read_samples(spec.output.read("wds/train-000000-00.tar")):
+        # Nulls are left out of the JSON.
+        said = {name: sample[name] for name in schema.names if name in sample}
+        assert said == (extras["a.mp4"] if sample["source"] == "a.mp4" else {})
+
+
+def test_a_tar_is_plain_and_without_dates(done: Analysed, tmp_path: Path):
+    spec = done.spec(tmp_path, format="webdataset")
+    write(spec)
+    with tarfile.open(fileobj=io.BytesIO(spec.output.read("wds/train-000000-00.tar"))) as tar:
+        members = tar.getmembers()
+    assert {(m.mtime, m.uid, m.gid, m.uname) for m in members} == {(0, 0, 0, "")}
+    assert [m.name for m in members[:3]] == sorted(m.name for m in members[:3])
+
+
+# What is missing or damaged
+
+
+def test_a_unit_that_is_gone_or_damaged_stops_its_shard(tmp_path: Path):
+    done = analysed(tmp_path / "work", {"a.mp4": video(1, 1)})
+    spec = done.spec(tmp_path / "out")
+    [(path, _)] = done.work.store.list("units")
+    whole = done.work.store.read(path)
+    done.work.store.replace(path, whole[:-1])
+    with pytest.raises(PipelineError, match="is damaged: sha256"):
+        tokenise_shard(spec, 0)
+    done.work.store.delete(path)
+    with pytest.raises(PipelineError, match="is gone"):
+        tokenise_shard(spec, 0)
+    assert not spec.work.store.exists(spec.commit_path(0))
+    done.work.store.replace(path, whole)
+    assert tokenise_shard(spec, 0).totals.clips == 1
+
+
+def test_an_unfinished_pass_one_gives_no_shards(tmp_path: Path):
+    done = analysed(tmp_path / "work", {"a.mp4": video(1, 1)})
+    done.work.store.delete_folder("videos")
+    with pytest.raises(IncompleteError):
+        done.spec(tmp_path / "out")
