@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["VICTIMS", "Session", "data_digests", "wait_until"]
+__all__ = ["VICTIMS", "Session", "data_digests", "descendants", "wait_until"]
 
 VICTIMS = {
     "actor": b"ray::MapWorker(MapBatches(AnalyseUnits))",
@@ -38,6 +38,7 @@ ours."""
 @dataclass(frozen=True, slots=True)
 class _Process:
     pid: int
+    parent: int
     session: int
     command: bytes
     state: str
@@ -53,8 +54,22 @@ def _processes() -> list[_Process]:
             # The name, in parentheses, may hold blanks: state is the first field behind it.
             fields = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-            found.append(_Process(int(folder.name), int(fields[3]), command, fields[0]))
+            numbers = int(folder.name), int(fields[1]), int(fields[3])
+            found.append(_Process(*numbers, command, fields[0]))
     return found
+
+
+def descendants(ancestor: int, kind: str) -> list[int]:
+    """Living processes of a kind of `VICTIMS` below ``ancestor`` in the tree of processes."""
+    processes = _processes()
+    parents = {process.pid: process.parent for process in processes}
+
+    def descends(pid: int) -> bool:
+        while pid in parents and pid != ancestor:
+            pid = parents[pid]
+        return pid == ancestor
+
+    return [p.pid for p in processes if VICTIMS[kind] in p.command and descends(p.pid)]
 
 
 def wait_until(condition: Callable[[], object], *, timeout_s: float, what: str = "") -> None:

@@ -43,9 +43,10 @@ def run(
     if dry_run:
         _print(corpus.preview(input_url))
         return
+    # What can be wrong with the input or the stores shows before Ray is started.
+    corpus.check_stores()
+    corpus.plan(input_url)
     with engine() as control:
-        corpus.check_stores()
-        corpus.plan(input_url)
         corpus.analyse(control)
         _finish(corpus.tokenise(control), config)
 
@@ -82,11 +83,11 @@ def analyse(
 ) -> None:
     """Pass one: decode and encode every video of INPUT, and freeze the ELBO statistics."""
     corpus = _corpus(options, config_from(options), output)
+    corpus.check_stores()
+    corpus.plan(input_url)
+    if retry_failed:
+        click.echo(f"retrying {corpus.forget_quarantined(reason)} videos", err=True)
     with engine() as control:
-        corpus.check_stores()
-        corpus.plan(input_url)
-        if retry_failed:
-            control.say(f"retrying {corpus.forget_quarantined(reason)} videos")
         statistics = corpus.analyse(control)
     _print(
         {
@@ -119,8 +120,8 @@ def tokenise(
     """
     config = config_from(options, **{"routing.rate": rate, "output.format": format_})
     corpus = _corpus(options, config, output)
+    corpus.check_stores()
     with engine() as control:
-        corpus.check_stores()
         _finish(corpus.tokenise(control), config)
 
 

@@ -29,6 +29,9 @@ SETTINGS = {
     # Four shards of several files, so that pass two can be interrupted, too.
     "output.shard_source_bytes": 30_000,
     "output.file_bytes": 4_000,
+    # More threads than free cores make it slower, and Ray would start fewer actors.
+    "tokenizer.cpu_threads": 1,
+    "runtime.actors": 1,
     # A kill by the test must not be held against a video.
     "limits.attempts": 10,
     "runtime.progress_s": 1,
@@ -86,12 +89,15 @@ def stored(output: Path, kind: str) -> list[str]:
     return sorted(name for name in names if ".tmp-" not in name)
 
 
-class MarkedWindowTokenizer:
-    """A real tokenizer for which one window, a white one, is fatal in some way."""
+class HauntedTokenizer:
+    """A real tokenizer to which white and black windows are fatal, each in its own way."""
 
-    def __init__(self, tokenizer: Tokenizer, fate: Callable[[], None]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, white: Callable[[], None], black: Callable[[], None]
+    ) -> None:
         self._tokenizer = tokenizer
-        self._fate = fate
+        self._white = white
+        self._black = black
         self.fingerprint = tokenizer.fingerprint
         self.device = tokenizer.device
 
@@ -100,28 +106,31 @@ class MarkedWindowTokenizer:
         return self._tokenizer.config
 
     def analyse(self, video_u8_BTHWC: torch.Tensor, /) -> Analysis:
-        if video_u8_BTHWC[:, 0].float().mean() > 250:
-            self._fate()
+        brightness = float(video_u8_BTHWC[:, 0].float().mean())
+        if brightness > 250:
+            self._white()
+        if brightness < 5:
+            self._black()
         return self._tokenizer.analyse(video_u8_BTHWC)
 
 
-def load_killed_by_white(config: RunConfig, device: str) -> MarkedWindowTokenizer:
-    """A white window ends the process, as a bug in a kernel would."""
-    return MarkedWindowTokenizer(_load(config, device), lambda: os._exit(1))
+def load_haunted(config: RunConfig, device: str) -> HauntedTokenizer:
+    """White ends the process, as a bug in a kernel would; black raises."""
+    return HauntedTokenizer(_load(config, device), white=lambda: os._exit(1), black=_fail)
 
 
-def load_failing_at_white(config: RunConfig, device: str) -> MarkedWindowTokenizer:
-    """A white window raises."""
-
-    def fail() -> None:
-        raise ArithmeticError("white is not a colour")
-
-    return MarkedWindowTokenizer(_load(config, device), fail)
+def load_sleeping(config: RunConfig, device: str) -> HauntedTokenizer:
+    """White takes for ever."""
+    return HauntedTokenizer(_load(config, device), white=lambda: time.sleep(3600), black=_fail)
 
 
-def load_never(config: RunConfig, device: str) -> MarkedWindowTokenizer:
+def load_never(config: RunConfig, device: str) -> HauntedTokenizer:
     """The actors of a cluster that is not set up."""
     raise OSError(f"no weights for {config.tokenizer.checkpoint} on this machine's {device}")
+
+
+def _fail() -> None:
+    raise ArithmeticError("black is not a colour")
 
 
 def _load(config: RunConfig, device: str) -> Tokenizer:

@@ -1,0 +1,219 @@
+"""Videos that end their workers, and workers that never come: one Ray for all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from runs import REPOSITORY, load_haunted, load_never, load_sleeping
+from videos import numbered_frame, write_video
+
+from benchmarks.processes import descendants
+from jobs.config import load_config
+from jobs.engine import engine
+from pipelines.analyse import analyse
+from pipelines.analyser import VideoTokenizer
+from pipelines.config import RunConfig
+from pipelines.errors import PipelineError, StalledError
+from pipelines.observe import Progress, RunControl
+from pipelines.plan import Plan, ensure_plan
+from pipelines.sources import open_source
+from pipelines.stages import DecodeVideos, StageSpec, load_tokenizer
+from pipelines.storage import Store
+from pipelines.work import WorkFolder
+from schemas.failures import FailureReason
+from schemas.ids import video_id
+from schemas.receipts import VideoReceipt
+
+pytestmark = pytest.mark.ray
+
+Load = Callable[[RunConfig, str], VideoTokenizer]
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[RunControl]:
+    with pytest.MonkeyPatch.context() as patch:
+        # Ray's workers import the tokenizers of `runs` by name.
+        folders = (Path(__file__).parent, REPOSITORY)
+        patch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))
+        with engine() as control:
+            yield control
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four harmless ones, a white and a black one between them."""
+    folder = tmp_path_factory.mktemp("videos")
+    for name in ("a", "b", "d", "f"):
+        write_video(folder / f"{name}.mp4", [numbered_frame(n) for n in range(12)])
+    for name, level in (("c-white", 255), ("e-black", 0)):
+        write_video(folder / f"{name}.mp4", [np.full((64, 64, 3), level, np.uint8)] * 12)
+    return folder
+
+
+@dataclass(kw_only=True)
+class Work:
+    """Pass one over `videos` with a tokenizer of the test's choice."""
+
+    plan: Plan
+    spec: StageSpec
+    progress: Progress
+    lines: list[str] = field(default_factory=list)
+
+    def run(self) -> dict[str, VideoReceipt]:
+        analyse(self.plan, self.spec, self.progress)
+        return self.receipts()
+
+    def receipts(self) -> dict[str, VideoReceipt]:
+        ids = (row["video_id"] for row in self.plan.rows())
+        found = {}
+        for video in ids:
+            with contextlib.suppress(FileNotFoundError):
+                receipt = self.spec.work.receipt(video)
+                found[receipt.uri] = receipt
+        return found
+
+
+def make_work(
+    folder: Path,
+    videos: Path,
+    checkpoint: Path,
+    control: RunControl,
+    load: Load,
+    *settings: str,
+    run_id: str = "run",
+) -> Work:
+    small = ["space.size=32", "window.frames=9", "tokenizer.cpu_threads=1", "runtime.actors=1"]
+    overrides = {"tokenizer.checkpoint": str(checkpoint)}
+    config = load_config(None, [*small, *settings], overrides)
+    source = open_source(str(videos), config.source, config.source_storage)
+    store = Store(str(folder))
+    plan = ensure_plan(source, config, tokenizer="t" * 64, work=store)
+    spec = StageSpec(
+        config=config,
+        source_root=plan.head.source_root,
+        work=WorkFolder(store=store, analysis_key="k"),
+        run_id=run_id,
+        device="cpu",
+        load=load,
+    )
+    progress = Progress(
+        control=control,
+        stage="analyse",
+        total=plan.head.videos,
+        total_bytes=plan.head.num_bytes,
+        interval_s=1,
+        watchdog_s=config.runtime.watchdog_s,
+    )
+    return Work(plan=plan, spec=spec, progress=progress)
+
+
+def reasons(receipts: dict[str, VideoReceipt]) -> dict[str, FailureReason | None]:
+    return {uri: r.failure.reason if r.failure else None for uri, r in receipts.items()}
+
+
+def test_a_unit_that_ends_every_actor_is_set_aside_and_costs_no_other_video(
+    control: RunControl, videos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    # All six units in one call: what they share must not be what they are judged by.
+    settings = ("limits.attempts=2", "runtime.units_per_call=8", "runtime.decoders=1")
+    work = make_work(tmp_path, videos, checkpoint, control, load_haunted, *settings)
+    found = work.run()
+    assert reasons(found) == {
+        "a.mp4": None,
+        "b.mp4": None,
+        "c-white.mp4": FailureReason.WORKER_LOST,
+        "d.mp4": None,
+        "e-black.mp4": FailureReason.INTERNAL,
+        "f.mp4": None,
+    }
+    for uri, said in {"c-white.mp4": "died 2 times", "e-black.mp4": "not a colour"}.items():
+        failure = found[uri].failure
+        assert failure is not None
+        assert said in failure.detail
+
+
+def test_a_video_whose_decoding_ends_the_worker_is_set_aside(
+    control: RunControl, videos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = ("limits.attempts=2", "runtime.decoders=1")
+    work = make_work(tmp_path, videos, checkpoint, control, load_tokenizer, *settings)
+    with _killing_the_decoder_of(video_id("b.mp4"), tmp_path) as kills:
+        found = work.run()
+    assert len(kills) == 2
+    lost = [uri for uri, reason in reasons(found).items() if reason is not None]
+    assert lost == ["b.mp4"]
+    assert found["b.mp4"].failure is not None
+    assert found["b.mp4"].failure.reason is FailureReason.WORKER_LOST
+
+
+def test_a_cluster_that_cannot_start_the_tokenizer_fails_the_run_and_no_video(
+    control: RunControl, videos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = ("limits.attempts=1",)
+    work = make_work(tmp_path, videos, checkpoint, control, load_never, *settings)
+    with pytest.raises(PipelineError, match="no weights for"):
+        work.run()
+    assert work.receipts() == {}
+
+
+def test_videos_that_are_replayed_time_and_again_do_not_run_out_of_starts(
+    control: RunControl, videos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = ("limits.attempts=2",)
+    work = make_work(tmp_path, videos, checkpoint, control, load_tokenizer, *settings)
+    rows = [{**row, "stored_units": []} for row in work.plan.rows()][:2]
+    once, *others = [_decoded(work.spec, rows) for _ in range(6)]
+    assert all(other == once for other in others)
+
+
+def test_the_watchdog_says_where_a_stuck_run_stands(
+    control: RunControl, videos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = ("runtime.watchdog_s=5",)
+    work = make_work(tmp_path, videos, checkpoint, control, load_sleeping, *settings)
+    with pytest.raises(
+        StalledError, match=r"no progress for \d+s; last stand: analyse \d/6 videos"
+    ):
+        work.run()
+
+
+def _decoded(spec: StageSpec, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    tables = DecodeVideos(spec)(pa.Table.from_pylist(rows))
+    return [(t["kind"][0].as_py(), t["video_id"][0].as_py()) for t in tables]
+
+
+@contextlib.contextmanager
+def _killing_the_decoder_of(video: str, work: Path) -> Generator[list[int]]:
+    """SIGKILL to the Ray worker each time it has noted that it begins with ``video``."""
+    kills: list[int] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        seen: set[Path] = set()
+        while not over.is_set():
+            starts = set((work / "attempts" / video).glob("run-*"))
+            if starts - seen:
+                seen |= starts
+                for pid in descendants(os.getpid(), "task"):
+                    os.kill(pid, signal.SIGKILL)
+                    kills.append(pid)
+            time.sleep(0.005)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield kills
+    finally:
+        over.set()
+        thread.join()

@@ -1,0 +1,280 @@
+"""Results do not depend on what shares a batch, and one bad window costs one video."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from infotok_core.checkpoint import Checkpoint, fingerprint
+from infotok_core.config import TokenizerConfig, TransformerConfig
+from infotok_core.network import build_network
+from infotok_core.tokenizer import Analysis, Tokenizer
+from pipelines.analyser import UnitAnalyser, describe_unit
+from pipelines.records import DecodedUnit
+from schemas.failures import FailureReason, FailureStage
+from schemas.units import decode_unit, window_sum
+from schemas.windows import WindowSpan
+
+FRAMES = 9
+CONFIG = TokenizerConfig(
+    channels=4,
+    channels_mult=(1, 2, 2),
+    num_res_blocks=1,
+    patch_size=2,
+    z_channels=16,
+    levels=(8, 8, 8, 5, 5, 5),
+    spatial_compression=8,
+    temporal_compression=4,
+    transformer=TransformerConfig(
+        hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=1, heads=2, init_std=0.3
+    ),
+)
+
+
+def make_tokenizer() -> Tokenizer:
+    network = build_network(CONFIG, seed=1).eval()
+    return Tokenizer(Checkpoint(network=network, fingerprint=fingerprint(network), ema_loss=None))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    torch.set_num_threads(1)
+    return make_tokenizer()
+
+
+class SpoiledTokenizer:
+    """The real one, but what it says of a black window is some other value."""
+
+    def __init__(self, tokenizer: Tokenizer, value: float) -> None:
+        self._tokenizer = tokenizer
+        self._value = value
+        self.fingerprint = tokenizer.fingerprint
+        self.device = tokenizer.device
+        self.config = tokenizer.config
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        analysis = self._tokenizer.analyse(video_u8_BTHWC)
+        information = analysis.information_Bthw.clone()
+        for row, window in enumerate(video_u8_BTHWC):
+            if not window.any():
+                information[row, 1, 0, 0] = self._value
+        return Analysis(codes_Bthw=analysis.codes_Bthw, information_Bthw=information)
+
+
+class CountingTokenizer:
+    """On a device that takes batches: gives every window its number, and knows no pixels.
+
+    The device is torch's ``meta``, which has shapes and no memory; how many windows of one batch
+    fit is said by ``room``.
+    """
+
+    def __init__(self, room: int = 64) -> None:
+        self.fingerprint = "c" * 64
+        self.device = torch.device("meta")
+        self.config = CONFIG
+        self.room = room
+        self.batches: list[tuple[int, ...]] = []
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        batch, frames, height, width, _ = video_u8_BTHWC.shape
+        if batch > self.room:
+            raise torch.cuda.OutOfMemoryError(f"{batch} windows")
+        first = sum(shape[0] for shape in self.batches)
+        self.batches.append(tuple(video_u8_BTHWC.shape))
+        numbers = torch.arange(first, first + batch).view(batch, 1, 1, 1)
+        codes = numbers.expand(batch, 1 + (frames - 1) // 4, height // 8, width // 8)
+        return Analysis(codes_Bthw=codes, information_Bthw=codes.float())
+
+
+def frames(seed: int, height: int = 16, width: int = 16) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (FRAMES, height, width, 3), np.uint8)
+
+
+def unit_of(
+    windows: Sequence[np.ndarray], *, index: int = 0, valid: Sequence[int] | None = None
+) -> DecodedUnit:
+    spans = tuple(
+        WindowSpan(
+            window_index=number,
+            start_frame=FRAMES * number,
+            num_frames=count,
+            start_time_s=float(number),
+            end_time_s=number + 1.0,
+        )
+        for number, count in enumerate(valid or [FRAMES] * len(windows))
+    )
+    return DecodedUnit(
+        video=f"{index:032x}",
+        unit_index=0,
+        path=f"units/{index}",
+        spans=spans,
+        frames_NTHWC=np.stack(windows),
+    )
+
+
+UNITS = [
+    unit_of([frames(1), frames(2), frames(3)], index=1),
+    unit_of([frames(4, 24, 16)], index=2),
+    unit_of([frames(5), frames(6)], index=3, valid=[9, 2]),
+    unit_of([frames(7, 24, 16), frames(8, 24, 16)], index=4),
+]
+
+
+def stored(tokenizer: Tokenizer, units: Sequence[DecodedUnit]) -> dict[str, bytes]:
+    results = list(UnitAnalyser(tokenizer, batch_size=8).analyse(units))
+    assert [result.unit for result in results] == list(units)
+    assert all(result.failure is None for result in results)
+    return {result.unit.path: result.data for result in results}
+
+
+@pytest.fixture(scope="module")
+def alone(tokenizer: Tokenizer) -> dict[str, bytes]:
+    return {path: data for unit in UNITS for path, data in stored(tokenizer, [unit]).items()}
+
+
+@given(st.permutations(UNITS), st.integers(0, len(UNITS)))
+@settings(max_examples=8)
+def test_a_unit_is_the_same_bytes_whatever_comes_with_it(
+    tokenizer: Tokenizer, alone: dict[str, bytes], order: list[DecodedUnit], cut: int
+):
+    found = {**stored(tokenizer, order[:cut]), **stored(tokenizer, order[cut:])}
+    assert found == alone
+
+
+def test_a_unit_holds_what_the_tokenizer_says_of_its_windows(
+    tokenizer: Tokenizer, alone: dict[str, bytes]
+):
+    windows = decode_unit(alone["units/1"])
+    expected = tokenizer.analyse(torch.from_numpy(UNITS[0].frames_NTHWC))
+    for row, window in enumerate(windows):
+        assert window.span == UNITS[0].spans[row]
+        assert (window.codes == expected.codes_Bthw[row].numpy()).all()
+        rounded = expected.information_Bthw[row].numpy().astype(np.float16)
+        assert (window.information == rounded).all()
+
+
+@pytest.mark.parametrize(("valid", "latent"), [(1, 1), (2, 2), (5, 2), (6, 3), (9, 3)])
+def test_a_tail_keeps_the_latent_frames_with_real_content(
+    tokenizer: Tokenizer, valid: int, latent: int
+):
+    padded = frames(9)
+    padded[valid:] = padded[valid - 1]
+    unit = unit_of([padded], valid=[valid])
+    [result] = UnitAnalyser(tokenizer, batch_size=8).analyse([unit])
+    [window] = decode_unit(result.data)
+    assert window.codes.shape == window.information.shape == (latent, 2, 2)
+    assert window.span.num_frames == valid
+
+
+@pytest.mark.parametrize("valid", [1, 5])
+def test_the_tokens_of_a_tail_are_those_of_the_shorter_video(tokenizer: Tokenizer, valid: int):
+    # The network is causal in time: what the padding holds does not reach back.
+    padded = frames(10)
+    padded[valid:] = padded[valid - 1]
+    [result] = UnitAnalyser(tokenizer, batch_size=8).analyse([unit_of([padded], valid=[valid])])
+    [window] = decode_unit(result.data)
+    short = tokenizer.analyse(torch.from_numpy(padded[None, :valid]))
+    assert (window.codes == short.codes_Bthw[0].numpy()).all()
+    np.testing.assert_allclose(
+        window.information, short.information_Bthw[0].numpy(), rtol=2e-3, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e6])
+def test_a_window_that_is_not_finite_fails_its_unit_alone(tokenizer: Tokenizer, value: float):
+    # 1e6 is finite, but no float16.
+    black = np.zeros_like(frames(0))
+    units = [UNITS[0], unit_of([frames(11), black, frames(12)], index=9), UNITS[2]]
+    analyser = UnitAnalyser(SpoiledTokenizer(tokenizer, value), batch_size=8)
+    good, bad, other = analyser.analyse(units)
+    assert good.failure is None
+    assert other.failure is None
+    assert {good.data, other.data} == set(stored(tokenizer, [UNITS[0], UNITS[2]]).values())
+    assert bad.failure is not None
+    assert (bad.failure.reason, bad.failure.stage) == (
+        FailureReason.NON_FINITE,
+        FailureStage.ANALYSE,
+    )
+    assert "window 1" in bad.failure.detail
+    assert bad.data == b""
+
+
+def test_no_units_give_no_results(tokenizer: Tokenizer):
+    assert list(UnitAnalyser(tokenizer, batch_size=8).analyse([])) == []
+
+
+def test_a_unit_is_described_by_its_bytes_and_its_windows(alone: dict[str, bytes]):
+    data = alone["units/3"]
+    windows = decode_unit(data)
+    entry, bins = describe_unit("units/3", "id", data, windows)
+    assert (entry.windows, entry.num_bytes) == (2, len(data))
+    assert entry.tokens == sum(w.codes.size for w in windows) == 3 * 4 + 2 * 4
+    assert entry.sha256 == hashlib.sha256(data).hexdigest()
+    assert bins.weighted == sum(window_sum(w.information) for w in windows)
+    assert (bins.windows, bins.tokens) == (2, entry.tokens)
+
+
+# Batches, as on a GPU
+
+
+def numbers_of(analyser: UnitAnalyser, units: Sequence[DecodedUnit]) -> list[list[int]]:
+    """The number that each window of each unit was given."""
+    found: list[list[int]] = []
+    for result in analyser.analyse(units):
+        windows = decode_unit(result.data)
+        assert all((w.codes == w.codes.flat[0]).all() for w in windows)
+        found.append([int(w.codes.flat[0]) for w in windows])
+    return found
+
+
+def test_batches_cross_units_and_are_padded_to_one_size():
+    tokenizer = CountingTokenizer()
+    found = numbers_of(UnitAnalyser(tokenizer, batch_size=4), UNITS)
+    # Two shapes: five windows of 16 x 16 in two batches, three of 24 x 16 in one.
+    assert tokenizer.batches == [(4, 9, 16, 16, 3)] * 2 + [(4, 9, 24, 16, 3)]
+    assert found == [[0, 1, 2], [8], [3, 4], [9, 10]]
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 7), st.integers(1, 8))
+@settings(max_examples=30)
+def test_every_window_gets_its_own_result_whatever_fits(
+    counts: list[int], batch_size: int, room: int
+):
+    units = [unit_of([frames(0)] * count, index=index) for index, count in enumerate(counts)]
+    tokenizer = CountingTokenizer(room)
+    found = numbers_of(UnitAnalyser(tokenizer, batch_size=batch_size), units)
+    assert [len(numbers) for numbers in found] == counts
+    flat = [number for numbers in found for number in numbers]
+    assert flat == list(range(sum(counts)))
+    sizes = {shape[0] for shape in tokenizer.batches}
+    assert len(sizes) == 1
+    assert max(sizes) <= min(batch_size, room)
+
+
+def test_batches_are_halved_for_good_when_memory_runs_out(caplog: pytest.LogCaptureFixture):
+    tokenizer = CountingTokenizer(room=2)
+    analyser = UnitAnalyser(tokenizer, batch_size=8)
+    units = [unit_of([frames(0)] * 5)]
+    assert numbers_of(analyser, units) == [[0, 1, 2, 3, 4]]
+    assert [shape[0] for shape in tokenizer.batches] == [2, 2, 2]
+    assert [record.getMessage() for record in caplog.records] == [
+        "GPU out of memory: batches of 4 from now on",
+        "GPU out of memory: batches of 2 from now on",
+    ]
+    caplog.clear()
+    numbers_of(analyser, units)
+    assert caplog.records == []
+
+
+def test_one_window_that_does_not_fit_is_a_memory_error():
+    analyser = UnitAnalyser(CountingTokenizer(room=0), batch_size=4)
+    with pytest.raises(MemoryError, match="cannot hold one window"):
+        list(analyser.analyse([unit_of([frames(0)])]))
