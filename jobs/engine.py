@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -24,13 +25,24 @@ __all__ = ["engine"]
 def engine() -> Generator[RunControl]:
     """A connection to Ray (that of ``RAY_ADDRESS``, else a local one) and the control of a run.
 
+    Until the end everything printed goes to stderr: Ray prints what it and its workers have to say,
+    and stdout is for results.
+
     Raises:
         InterruptedRunError: If stopped; its exit code is 128 + the signal.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own progress bars, plans and notices drown ours.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    _connect()
+    with contextlib.redirect_stdout(sys.stderr):
+        _connect()
+        try:
+            yield from _controlled()
+        finally:
+            ray.shutdown()
+
+
+def _controlled() -> Generator[RunControl]:
     control = RunControl(
         run_id=secrets.token_hex(6),
         clock=time.monotonic,
@@ -53,7 +65,6 @@ def engine() -> Generator[RunControl]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-        ray.shutdown()
 
 
 def _connect() -> None:

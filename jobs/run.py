@@ -48,7 +48,8 @@ def run(
     corpus.plan(input_url)
     with engine() as control:
         corpus.analyse(control)
-        _finish(corpus.tokenise(control), config)
+        summary = corpus.tokenise(control)
+    _finish(summary, config)
 
 
 @click.command()
@@ -122,7 +123,8 @@ def tokenise(
     corpus = _corpus(options, config, output)
     corpus.check_stores()
     with engine() as control:
-        _finish(corpus.tokenise(control), config)
+        summary = corpus.tokenise(control)
+    _finish(summary, config)
 
 
 def _finish(summary: dict[str, Any], config: RunConfig) -> None:

@@ -224,7 +224,7 @@ def _statuses(
                 batch_size=runtime.units_per_call,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
-                compute=ray.data.ActorPoolStrategy(size=num_actors(spec)),
+                compute=ray.data.ActorPoolStrategy(size=_num_actors(spec)),
                 # No CPU share: actors that hold every CPU leave none to decode (ray#44687).
                 num_cpus=0,
                 num_gpus=1 if gpu else 0,
@@ -234,7 +234,7 @@ def _statuses(
             yield from table_to_statuses(batch)
 
 
-def num_actors(spec: StageSpec) -> int:
+def _num_actors(spec: StageSpec) -> int:
     """Tokenizer actors: as configured, else one per GPU, or per ``cpu_threads`` CPUs."""
     if spec.config.runtime.actors is not None:
         return spec.config.runtime.actors

@@ -10,8 +10,9 @@ and the resume without changing one byte of the output.
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
     "DecodeLimits",
@@ -41,6 +42,14 @@ class StorageConfig(_Frozen):
     region: str | None = None
     anonymous: bool = False
     """Read a public bucket without credentials."""
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _no_credentials(cls, url: str | None) -> str | None:
+        # It is stored beside the output. The message must not repeat it.
+        if url is not None and "@" in urlsplit(url).netloc:
+            raise ValueError("must not hold credentials; they come from the environment or profile")
+        return url
 
 
 class SourceConfig(_Frozen):
@@ -128,6 +137,17 @@ class RoutingConfig(_Frozen):
     expected_elbo: Annotated[float, Field(gt=0)] | None = None
     """Use this E[ELBO] instead of the measured one (implies the paper's rule)."""
     min_rate: Annotated[float, Field(gt=0, le=1)] = 1 / 16
+    """Least rate of a window; ``static`` has none."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RoutingConfig:
+        # Said at the start, and not when pass one has taken its hours.
+        if self.router == "global_elbo" and self.rate < self.min_rate:
+            raise ValueError(
+                f"routing.rate {self.rate} is below routing.min_rate {self.min_rate}, which every "
+                "window keeps"
+            )
+        return self
 
 
 class OutputConfig(_Frozen):

@@ -283,9 +283,12 @@ def test_another_rate_selects_from_the_same_order(done: Analysed, tmp_path: Path
         assert not (mask_of(less) & ~mask_of(more)).any()
 
 
-def test_a_rate_below_the_least_one_is_refused_in_a_sentence(done: Analysed, tmp_path: Path):
-    with pytest.raises(PipelineError, match=r"routing: rate must be in \[min_rate, 1\].*0\.05"):
+def test_a_rate_below_the_least_one_is_for_the_static_router_alone(done: Analysed, tmp_path: Path):
+    with pytest.raises(ValueError, match=r"rate 0\.05 is below routing\.min_rate"):
         done.spec(tmp_path, rate=0.05)
+    spec = done.spec(tmp_path, rate=0.02, router="static")
+    write(spec)
+    assert {row["num_tokens"] for row in rows_of(spec)} == {round(0.02 * CELLS)}
 
 
 def test_the_key_depends_on_all_that_the_files_depend_on(done: Analysed, tmp_path: Path):

@@ -1,0 +1,1 @@
+"""What turns videos into token shards: stores, decoding, the passes over a corpus, and its card."""

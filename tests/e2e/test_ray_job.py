@@ -1,0 +1,93 @@
+"""The command line as a job of a cluster: submitted, stopped, submitted again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from clusters import RAY, call, free_ports
+from runs import PATIENCE_S, REPOSITORY, Finished, run_command, stored
+
+from benchmarks.processes import data_digests, descendants, wait_until
+
+pytestmark = pytest.mark.ray
+
+SCRIPT = str(REPOSITORY / "examples" / "cluster.sh")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What `examples/cluster.sh` started."""
+
+    folder: Path
+    head: int
+    environment: dict[str, str]
+
+    def ray(self, *arguments: str) -> str:
+        return call([RAY, "job", *arguments], self.environment)
+
+    def submit(self, name: str, command: list[str], *, wait: bool = True) -> str:
+        options = ["--submission-id", name, "--working-dir", "."]
+        return self.ray("submit", *options, *([] if wait else ["--no-wait"]), "--", *command)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    # Short: the paths of Ray's sockets may have 107 bytes.
+    folder = Path(tempfile.mkdtemp(prefix="head-", dir="/tmp"))
+    environment = {
+        "INFOTOK_CLUSTER": str(folder),
+        "INFOTOK_PORTS": str(free_ports(6)),
+        "VENV": sys.prefix,
+    }
+    try:
+        printed = call([SCRIPT, "start", "--num-cpus=2"], environment)
+        exports = [word for word in shlex.split(printed) if "=" in word]
+        variables = dict(word.split("=", 1) for word in exports)
+        variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        head = int((folder / "pid").read_text())
+        yield Cluster(folder=folder, head=head, environment=variables)
+    finally:
+        call([SCRIPT, "stop"], environment)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_job_that_was_stopped_and_submitted_again_writes_the_same_corpus(
+    cluster: Cluster, undisturbed: Finished, source: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "corpus"
+    # `python` is that of the cluster.
+    command = ["python", *run_command(source, output, checkpoint)[1:]]
+    cluster.submit("first", command, wait=False)
+    wait_until(lambda: len(stored(output, "videos")) >= 2, timeout_s=PATIENCE_S)
+    for pid in descendants(cluster.head, "actor"):
+        # Else the rest could be done before `ray job stop` has started.
+        os.kill(pid, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert "was stopped" in cluster.ray("stop", "first")
+    assert "the same command goes on from here" in cluster.ray("logs", "first")
+    assert time.monotonic() - begun < 30
+    assert 2 <= len(stored(output, "videos")) < 11
+
+    assert "succeeded" in cluster.submit("second", command)
+    assert data_digests(output) == undisturbed.digests
+
+
+def test_a_submitted_job_takes_neither_environment_nor_history_along(cluster: Cluster) -> None:
+    uploaded = cluster.folder / "ray/session_latest/runtime_resources/working_dir_files"
+    packages = [path for path in uploaded.iterdir() if path.is_dir()]
+    assert packages
+    for package in packages:
+        names = {path.name for path in package.iterdir()}
+        assert {"jobs", "pipelines", "schemas", "infotok_core"} <= names
+        assert not names & {".venv", ".git", "shared"}
+        assert sum(p.stat().st_size for p in package.rglob("*")) < 60 << 20
