@@ -20,6 +20,8 @@ start() {
   # A token of its own: a head and its clients must agree, and ~/.ray/auth_token may come or go.
   (umask 077 && head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$state/token")
   export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$state/token RAY_USAGE_STATS_ENABLED=0
+  # `ray job stop` sends SIGKILL after 3 s, while a run still says goodbye. (It could be resumed.)
+  export RAY_JOB_STOP_WAIT_TIME_S=30
   # The `python` of a submitted command is found on this path.
   export PATH=$venv/bin:$PATH
   unset RAY_ADDRESS

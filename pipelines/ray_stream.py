@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import ray.data
+from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from pipelines.observe import Progress
 
@@ -46,18 +47,27 @@ def poll(dataset: ray.data.Dataset, progress: Progress) -> Iterator[pa.Table]:
         except BaseException as error:  # noqa: BLE001  handed to the thread that can act on it
             results.put(error)
 
+    threads = set(threading.enumerate())
     threading.Thread(target=consume, name="ray-data", daemon=True).start()
-    while True:
-        progress.tick()
-        try:
-            item = results.get(timeout=_POLL_S)
-        except queue.Empty:
-            continue
-        if item is None:
-            return
-        if isinstance(item, BaseException):
-            raise StreamEndedError(_last_line(item)) from item
-        yield item
+    try:
+        while True:
+            progress.tick()
+            try:
+                item = results.get(timeout=_POLL_S)
+            except queue.Empty:
+                continue
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise StreamEndedError(_last_line(item)) from item
+            yield item
+    finally:
+        # There is no public way to end an execution that is left early. Its scheduling thread would
+        # outlive `ray.shutdown`, start another Ray (every call connects if need be) and ask that
+        # for objects it never had, whereupon Ray aborts the process.
+        for thread in set(threading.enumerate()) - threads:
+            if isinstance(thread, StreamingExecutor):
+                thread.shutdown(force=True)
 
 
 def _last_line(error: BaseException) -> str:

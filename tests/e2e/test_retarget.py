@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def test_the_asked_rate_is_met(retargeted: Retargeted) -> None:
 def test_nothing_is_decoded(retargeted: Retargeted) -> None:
     # The videos were not there; no line tells of a pass over them.
     assert "analyse" not in retargeted.said
-    assert "tokenise 4/4 shards" in retargeted.said
+    assert re.search(r"tokenise (\d+)/\1 shards", retargeted.said)
 
 
 def test_both_corpora_hold_the_same_windows_and_are_sound(

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
-import webdataset
 from runs import PATIENCE_S, Finished, run_command, start
 from s3_tools import SECRET, filesystem, make_bucket, objects
+from webdataset.compat import WebDataset
 
 from pipelines.config import StorageConfig
 from pipelines.storage import Store
@@ -106,7 +106,7 @@ def test_plain_webdataset_reads_the_samples(run: BucketRun, tmp_path: Path) -> N
     for path, data in tars.items():
         (tmp_path / Path(path).name).write_bytes(data)
     urls = sorted(str(path) for path in tmp_path.iterdir())
-    samples = list(webdataset.WebDataset(urls, shardshuffle=False).decode())
+    samples = list(WebDataset(urls, shardshuffle=False).decode())
     rows = pq.read_table(run_parquet(run, tmp_path)).to_pylist()
     by_key = {row["clip_id"]: row for row in rows}
     assert len(samples) == len(by_key) > 100
