@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from strategies import FACTS, TOKENIZER
 
 from pipelines.analyser import describe_unit
@@ -19,10 +20,12 @@ from pipelines.records import Status, failure_to_json
 from pipelines.sources import Source, SourceObject
 from pipelines.statistics import freeze_statistics
 from pipelines.storage import Store
-from pipelines.tokenise import ShardSpec, shard_spec
+from pipelines.tokenise import ShardSpec, shard_spec, tokenise_shard
 from pipelines.work import WorkFolder
 from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.ids import WINDOWS_PER_UNIT, unit_id, video_id
+from schemas.manifest import ShardCommit
+from schemas.tokens import unpack_mask
 from schemas.units import encode_unit
 from schemas.windows import WindowAnalysis, WindowSpan
 
@@ -160,3 +163,32 @@ def analysed(
     for uri, windows in videos.items():
         store_video(work, uri, windows)
     return Analysed(plan=plan, work=work, config=config)
+
+
+def noise(
+    seed: int, level: float, *, index: int = 0, shape: tuple[int, int, int] = (3, 8, 8)
+) -> WindowAnalysis:
+    """A window whose positions all differ."""
+    rng = np.random.default_rng(seed)
+    return window(level * rng.gamma(2.0, 0.5, shape), index=index, shape=shape)
+
+
+def video(seed: int, num_windows: int, level: float = 0.1) -> list[WindowAnalysis]:
+    """Windows of `noise`."""
+    return [noise(100 * seed + index, level, index=index) for index in range(num_windows)]
+
+
+def write(spec: ShardSpec) -> list[ShardCommit]:
+    """Every shard of a corpus."""
+    return [tokenise_shard(spec, shard) for shard in range(spec.plan.head.shards)]
+
+
+def rows_of(spec: ShardSpec) -> list[dict[str, Any]]:
+    """All rows; within a file they lie in the order of their keys."""
+    files = sorted(Path(spec.output.url, "data").glob("*.parquet"))
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def mask_of(row: dict[str, Any]) -> np.ndarray:
+    """Which positions a row keeps."""
+    return unpack_mask(row["mask"], (row["grid_t"], row["grid_h"], row["grid_w"]))

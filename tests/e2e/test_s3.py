@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -106,7 +108,8 @@ def test_plain_webdataset_reads_the_samples(run: BucketRun, tmp_path: Path) -> N
     for path, data in tars.items():
         (tmp_path / Path(path).name).write_bytes(data)
     urls = sorted(str(path) for path in tmp_path.iterdir())
-    samples = list(WebDataset(urls, shardshuffle=False).decode())
+    dataset: Iterable[dict[str, Any]] = WebDataset(urls, shardshuffle=False).decode()  # type: ignore[assignment]
+    samples = list(dataset)
     rows = pq.read_table(run_parquet(run, tmp_path)).to_pylist()
     by_key = {row["clip_id"]: row for row in rows}
     assert len(samples) == len(by_key) > 100

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 import pytest
+from named_files import fill, put
 from s3_tools import Answer, Forward, filesystem, make_bucket, proxy
 
 from pipelines.config import SourceConfig, StorageConfig
 from pipelines.errors import PipelineError, StorageError
 from pipelines.sources import (
-    Source,
     SourceObject,
     object_version,
     open_source,
@@ -31,15 +27,6 @@ pytest_plugins = ["s3"]
 LOCAL = StorageConfig()
 
 
-def fill(root: Path, *names: str) -> Path:
-    """Files that hold their own name."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(name)
-    return root
-
-
 def listed(
     url: str | Path,
     storage: StorageConfig = LOCAL,
@@ -51,13 +38,6 @@ def listed(
     config = SourceConfig.model_validate(source)
     found = open_source(str(url), config, storage, exclude_roots=without)
     return sorted(item.uri for item in found.objects)
-
-
-def put(endpoint: str, bucket: str, *keys: str) -> None:
-    """Objects that hold their own key."""
-    fs = filesystem(endpoint)
-    for key in keys:
-        fs.pipe_file(f"{bucket}/{key}", key.encode())
 
 
 # Folders and prefixes
@@ -327,142 +307,3 @@ def test_the_version_falls_back_to_size_and_time():
     assert object_version({"ETag": '"abc"', "size": 3}) == "abc"
     assert object_version({"size": 3, "mtime": 7}) == "3-7"
     assert object_version({"size": 3}) == "3-"
-
-
-# Manifests
-
-
-def manifest(folder: Path, kind: str, rows: list[dict[str, object]]) -> Path:
-    path = folder / f"list.{kind}"
-    if kind == "jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        return path
-    table = pa.Table.from_pylist(rows)
-    pq.write_table(table, path) if kind == "parquet" else pacsv.write_csv(table, path)
-    return path
-
-
-def objects_of(source: Source) -> dict[str, SourceObject]:
-    return {item.uri: item for item in source.objects}
-
-
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_the_other_columns_of_a_manifest_ride_along(tmp_path: Path, kind: str):
-    fill(tmp_path, "a.mp4", "sub/b.mp4", "not-named.mp4")
-    rows: list[dict[str, object]] = [
-        {"uri": "sub/b.mp4", "label": "cat", "score": 0.5, "year": 1999, "good": True},
-        {"uri": "a.mp4", "label": "dög", "score": 1.5, "year": None, "good": False},
-    ]
-    source = open_source(str(manifest(tmp_path, kind, rows)), SourceConfig(), LOCAL)
-    found = objects_of(source)
-    assert source.root == str(tmp_path)
-    assert found["a.mp4"].extra == {"label": "dög", "score": 1.5, "year": None, "good": False}
-    assert found["sub/b.mp4"].extra["year"] == 1999
-    assert found["sub/b.mp4"].size == len("sub/b.mp4")
-    types = {field.name: str(field.type) for field in source.extra_schema}
-    assert types == {"label": "string", "score": "double", "year": "int64", "good": "bool"}
-
-
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_a_manifest_of_uris_alone_has_no_extra_columns(tmp_path: Path, kind: str):
-    fill(tmp_path, "a.mp4")
-    path = manifest(tmp_path, kind, [{"path": "a.mp4"}])
-    source = open_source(str(path), SourceConfig(uri_column="path"), LOCAL)
-    assert list(source.extra_schema) == []
-    assert objects_of(source)["a.mp4"].extra == {}
-
-
-def test_absolute_paths_become_relative_to_what_they_share(tmp_path: Path):
-    fill(tmp_path, "one/a.mp4", "one/sub/b.mp4")
-    rows: list[dict[str, object]] = [
-        {"uri": str(tmp_path / "one" / "a.mp4")},
-        {"uri": str(tmp_path / "one" / "sub" / "b.mp4")},
-    ]
-    source = open_source(str(manifest(tmp_path, "csv", rows)), SourceConfig(), LOCAL)
-    assert source.root == str(tmp_path / "one")
-    assert {uri: item.size for uri, item in objects_of(source).items()} == {
-        "a.mp4": len("one/a.mp4"),
-        "sub/b.mp4": len("one/sub/b.mp4"),
-    }
-
-
-def test_a_listed_video_that_is_missing_stays_in_the_list(tmp_path: Path):
-    rows: list[dict[str, object]] = [{"uri": "gone.mp4"}, {"uri": "nul\0.mp4"}]
-    source = open_source(str(manifest(tmp_path, "jsonl", rows)), SourceConfig(), LOCAL)
-    assert {item.version for item in source.objects} == {"missing"}
-
-
-@pytest.mark.s3
-def test_a_manifest_on_disk_may_name_objects_of_several_buckets(
-    tmp_path: Path, s3_endpoint: str, s3_config: StorageConfig
-):
-    buckets = [make_bucket(s3_endpoint) for _ in range(2)]
-    for bucket in buckets:
-        put(s3_endpoint, bucket, "in/a.mp4")
-    uris = [f"{bucket}/in/a.mp4" for bucket in buckets]
-    path = manifest(tmp_path, "csv", [{"uri": uri} for uri in uris])
-    source = open_source(str(path), SourceConfig(), s3_config)
-    found = objects_of(source)
-    assert sorted(found) == sorted(uris)
-    assert {item.version for item in found.values()} == {hashlib.md5(b"in/a.mp4").hexdigest()}
-    assert [source_url(source.root, uri) for uri in uris] == uris
-
-
-@pytest.mark.s3
-def test_a_manifest_in_a_bucket_names_its_neighbours(
-    s3_endpoint: str, bucket: str, s3_config: StorageConfig
-):
-    put(s3_endpoint, bucket, "in/a.mp4", "in/sub/b.mp4")
-    filesystem(s3_endpoint).pipe_file(f"{bucket}/in/list.csv", b"uri,n\nsub/b.mp4,1\na.mp4,2\n")
-    source = open_source(f"{bucket}/in/list.csv", SourceConfig(), s3_config)
-    assert source.root == f"{bucket}/in"
-    assert {uri: item.extra for uri, item in objects_of(source).items()} == {
-        "a.mp4": {"n": 2},
-        "sub/b.mp4": {"n": 1},
-    }
-    assert all(
-        item.size
-        for item in open_source(f"{bucket}/in/list.csv", SourceConfig(), s3_config).objects
-    )
-
-
-def test_text_that_looks_like_a_date_or_a_number_stays_as_it_was_written(tmp_path: Path):
-    fill(tmp_path, "007", "2024-01-01")
-    text = "uri,day\n007,2024-01-01\n2024-01-01,1999-12-31\n"
-    (tmp_path / "list.csv").write_text(text)
-    found = objects_of(open_source(str(tmp_path / "list.csv"), SourceConfig(), LOCAL))
-    assert found["007"].extra == {"day": "2024-01-01"}
-    assert found["2024-01-01"].size == len("2024-01-01")
-    rows: list[dict[str, object]] = [{"uri": "2024-01-01", "day": "2024-02-03"}]
-    path = manifest(tmp_path, "jsonl", rows)
-    found = objects_of(open_source(str(path), SourceConfig(), LOCAL))
-    assert found["2024-01-01"].extra == {"day": "2024-02-03"}
-
-
-def test_nested_columns_become_json_text(tmp_path: Path):
-    rows: list[dict[str, object]] = [{"uri": "a.mp4", "tags": ["x", "y"], "box": {"w": 1}}]
-    for kind in ("jsonl", "parquet"):
-        source = open_source(str(manifest(tmp_path, kind, rows)), SourceConfig(), LOCAL)
-        [item] = source.objects
-        assert json.loads(item.extra["tags"]) == ["x", "y"]
-        assert json.loads(item.extra["box"]) == {"w": 1}
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("list.csv", "file,label\na.mp4,1\n", "has no column 'uri' .it has file, label"),
-        ("list.jsonl", '{"file": "a.mp4"}\n', "has no column 'uri' .it has file"),
-        ("list.csv", "uri,n\na.mp4,1\n,2\n", "row 2 has no uri"),
-        ("list.jsonl", '{"uri": "a.mp4"}\n{"uri": null}\n', "row 2 has no uri"),
-        ("list.csv", "", "cannot be read"),
-        ("list.jsonl", "{no json", "cannot be read"),
-        ("list.parquet", "no parquet", "cannot be read"),
-    ],
-)
-def test_a_manifest_that_is_none_is_named_with_the_cause(
-    tmp_path: Path, name: str, text: str, message: str
-):
-    (tmp_path / name).write_text(text)
-    with pytest.raises(PipelineError, match=message):
-        open_source(str(tmp_path / name), SourceConfig(), LOCAL)
