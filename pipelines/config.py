@@ -56,8 +56,8 @@ class SourceConfig(_Frozen):
     """Which objects are videos of the corpus."""
 
     include: tuple[str, ...] = ("*",)
-    """Glob patterns; hidden files are never listed. Without a slash they speak of the file name, with
-    one of the path below the source root: ``*`` stays in its folder, ``**`` does not."""
+    """Glob patterns; hidden files are never listed. Without a slash they speak of the file name,
+    with one of the path below the source root: ``*`` stays in its folder, ``**`` does not."""
     exclude: tuple[str, ...] = ()
     uri_column: str = "uri"
     """Column of a CSV/JSONL/Parquet manifest that holds the URI; other columns ride along."""
