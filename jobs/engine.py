@@ -15,7 +15,7 @@ from collections.abc import Generator
 import click
 import ray
 
-from pipelines.errors import InterruptedRunError
+from pipelines.errors import InterruptedRunError, PipelineError, StalledError
 from pipelines.observe import RunControl
 
 __all__ = ["engine"]
@@ -38,6 +38,8 @@ def engine() -> Generator[RunControl]:
         _connect()
         try:
             yield from _controlled()
+        except (InterruptedRunError, StalledError) as error:
+            _leave(error)
         finally:
             ray.shutdown()
 
@@ -67,6 +69,16 @@ def _controlled() -> Generator[RunControl]:
             signal.signal(number, handler)
 
 
+def _leave(error: PipelineError) -> None:
+    # Threads of Ray Data may be in the middle of something, and `ray.shutdown` under their feet can
+    # end the process with a status of its own. What is stored is safe, Ray's processes follow their
+    # driver (as after kill -9), and a stop has to be quick: leave at once.
+    click.echo(f"error: {error}", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(error.exit_code)
+
+
 def _connect() -> None:
     try:
         if "RAY_ADDRESS" in os.environ:
@@ -74,6 +86,8 @@ def _connect() -> None:
         else:
             # "local": Ray would otherwise join a cluster that anybody started on this machine.
             ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
-    except SystemExit as error:
-        # Ray's own answer to SIGTERM while it starts.
-        raise InterruptedRunError("stopped while Ray was starting; nothing was done") from error
+    except SystemExit:
+        # Ray's own answer to SIGTERM while it starts. Shut down in this state it would abort; what
+        # it has started follows its driver.
+        click.echo("error: stopped while Ray was starting; nothing was done", err=True)
+        os._exit(128 + signal.SIGTERM)

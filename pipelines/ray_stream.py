@@ -6,6 +6,7 @@ import logging
 import queue
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
 import ray.data
@@ -16,6 +17,9 @@ from pipelines.observe import Progress
 __all__ = ["StreamEndedError", "poll"]
 
 _POLL_S = 0.5
+_THREAD_NAME = "ray-data"
+_END_S = 10.0
+_JOIN_S = 0.05
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +39,7 @@ def poll(dataset: ray.data.Dataset, progress: Progress) -> Iterator[pa.Table]:
         StalledError: From the watchdog.
         InterruptedRunError: If the run was asked to stop.
     """
+    progress.tick()
     results: queue.Queue[pa.Table | BaseException | None] = queue.Queue(maxsize=64)
 
     def consume() -> None:
@@ -47,8 +52,8 @@ def poll(dataset: ray.data.Dataset, progress: Progress) -> Iterator[pa.Table]:
         except BaseException as error:  # noqa: BLE001  handed to the thread that can act on it
             results.put(error)
 
-    threads = set(threading.enumerate())
-    threading.Thread(target=consume, name="ray-data", daemon=True).start()
+    before = set(threading.enumerate())
+    threading.Thread(target=consume, name=_THREAD_NAME, daemon=True).start()
     try:
         while True:
             progress.tick()
@@ -62,12 +67,28 @@ def poll(dataset: ray.data.Dataset, progress: Progress) -> Iterator[pa.Table]:
                 raise StreamEndedError(_last_line(item)) from item
             yield item
     finally:
-        # There is no public way to end an execution that is left early. Its scheduling thread would
-        # outlive `ray.shutdown`, start another Ray (every call connects if need be) and ask that
-        # for objects it never had, whereupon Ray aborts the process.
-        for thread in set(threading.enumerate()) - threads:
-            if isinstance(thread, StreamingExecutor):
-                thread.shutdown(force=True)
+        _end_threads(before, results)
+
+
+def _end_threads(before: set[threading.Thread], results: queue.Queue[Any]) -> None:
+    """Stop an execution that is left early; one that is through has no threads any more.
+
+    There is no public way. A thread of Ray Data that is still busy when `ray.shutdown` is called
+    ends the whole process with status 1, or connects to another Ray and aborts there.
+    """
+    for _ in range(round(_END_S / _JOIN_S)):
+        threads = set(threading.enumerate()) - before
+        # The reader may be waiting for room, or may only just have started the execution.
+        while not results.empty():
+            results.get()
+        executors = [thread for thread in threads if isinstance(thread, StreamingExecutor)]
+        for executor in executors:
+            executor.shutdown(force=True)
+        waiting = [thread for thread in threads if thread.name == _THREAD_NAME] + executors
+        if not waiting:
+            return
+        waiting[0].join(_JOIN_S)
+    log.warning("threads of Ray Data are still busy")
 
 
 def _last_line(error: BaseException) -> str:

@@ -187,10 +187,10 @@ def test_the_watchdog_says_where_a_stuck_run_stands(
 ) -> None:
     settings = ("runtime.watchdog_s=5",)
     work = make_work(tmp_path, videos, checkpoint, control, load_sleeping, *settings)
-    with pytest.raises(
-        StalledError, match=r"no progress for \d+s; last stand: analyse \d/6 videos"
-    ):
+    said = r"no progress for \d+s; last stand: analyse \d/6 videos"
+    with pytest.raises(StalledError, match=said) as stalled:
         work.run()
+    assert stalled.value.exit_code == 5
 
 
 def _decoded(spec: StageSpec, rows: list[dict[str, Any]]) -> list[tuple[str, str]]:
