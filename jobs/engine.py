@@ -26,10 +26,8 @@ def engine() -> Generator[RunControl]:
     """A connection to Ray (that of ``RAY_ADDRESS``, else a local one) and the control of a run.
 
     Until the end everything printed goes to stderr: Ray prints what it and its workers have to say,
-    and stdout is for results.
-
-    Raises:
-        InterruptedRunError: If stopped; its exit code is 128 + the signal.
+    and stdout is for results. `InterruptedRunError` and `StalledError` end the process from here,
+    with their exit codes (for a stop: 128 + the signal).
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own progress bars, plans and notices drown ours.
