@@ -19,11 +19,13 @@ from torch import Tensor
 
 __all__ = [
     "MIN_RATE",
+    "Selection",
     "Strategy",
     "num_tokens",
     "select",
     "select_batch",
     "select_reference",
+    "selection_scores",
     "training_mask",
     "training_ratios",
     "window_rates",
@@ -37,7 +39,14 @@ Strategy = Literal["static", "global_elbo", "global_elbo_bin"]
 ``global_elbo_bin``: the same in steps of a quarter. The published command line's ``elbo`` and
 ``uniform`` do what ``static`` does (facts section 3)."""
 
+Selection = Literal["information", "r2l", "jump"]
+"""Which tokens of a window survive its budget. ``information``: those whose cells come back worst.
+``r2l``: each latent frame loses its tail, right to left in raster order, as ElasticTok and other
+nested tokenizers drop. ``jump``: each latent frame thins out evenly: every fourth position survives
+longest, then the ones beside them. The last two ignore the content (paper, table 3)."""
+
 _BIN = 0.25
+_JUMP = 4
 
 
 def window_rates(
@@ -127,6 +136,27 @@ def select_batch(information_BN: Tensor, num_keep_B: Tensor) -> Tensor:
     rank_N = torch.arange(information_BN.shape[1], device=information_BN.device)
     chosen_BN = rank_N < num_keep_B.unsqueeze(1)
     return torch.zeros_like(chosen_BN).scatter(1, order_BN, chosen_BN)
+
+
+def selection_scores(selection: Selection, information_Bthw: Tensor) -> Tensor:
+    """Scores whose N highest, ties to the lower index, are the tokens to keep; same shape.
+
+    One ranking serves every budget, so a smaller budget keeps a subset of what a larger one keeps,
+    and ``select`` and ``select_batch`` serve every rule.
+
+    Args:
+        information_Bthw: See `token_information`; only its shape matters unless ``information``.
+    """
+    if selection == "information":
+        return information_Bthw
+    length = information_Bthw.shape[2] * information_Bthw.shape[3]
+    place_L = torch.arange(length, device=information_Bthw.device)
+    if selection == "jump":
+        # 0, 4, 8, ..., then 1, 5, 9, ...: the rank of each position in that order.
+        order_L = torch.argsort(place_L % _JUMP, stable=True)
+        place_L = torch.empty_like(place_L).scatter(0, order_L, place_L)
+    scores_hw = -place_L.to(information_Bthw.dtype).view(information_Bthw.shape[2:])
+    return scores_hw.expand_as(information_Bthw)
 
 
 def training_ratios(information_Bthw: Tensor, beta_B: Tensor) -> Tensor:

@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from schemas.ids import video_id
 from schemas.statistics import ElboAccumulator, ElboBins
 from schemas.tokens import NUM_CODES, token_row
 from schemas.windows import StreamFacts, WindowAnalysis, WindowSpan
-
-# Several suites may share two cores: no deadline, few examples.
-settings.register_profile("frugal", deadline=None, max_examples=50)
-settings.load_profile("frugal")
 
 TOKENIZER = "f" * 64
 FACTS = StreamFacts(

@@ -14,6 +14,7 @@ from infotok_core.router import (
     select,
     select_batch,
     select_reference,
+    selection_scores,
     training_mask,
     training_ratios,
     window_rates,
@@ -131,3 +132,37 @@ def test_training_treats_each_sample_by_itself():
             together[i : i + 1], training_mask(one, training_ratios(one, beta[i : i + 1]))
         )
     assert together.flatten(1).sum(dim=1).tolist()[2] == 119
+
+
+grids = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(1, 5))
+
+
+@pytest.mark.parametrize("selection", ["information", "r2l", "jump"])
+@given(grid=grids, rate=rates, seed=st.integers(0, 99))
+def test_every_selection_keeps_its_budget_and_nests_in_a_larger_one(selection, grid, rate, seed):
+    information = torch.rand(1, *grid, generator=torch.Generator().manual_seed(seed))
+    scores = selection_scores(selection, information).flatten(1)
+    n = scores.shape[1]
+    kept = num_tokens(rate, n)
+    keep = select_batch(scores, torch.tensor([kept]))
+    assert keep.sum() == kept
+    assert (keep <= select_batch(scores, torch.tensor([min(n, kept + 1)]))).all()
+    assert (select(scores[0].numpy(), kept) == keep[0].numpy()).all()
+
+
+@pytest.mark.parametrize("selection", ["r2l", "jump"])
+@given(grid=grids, rate=rates)
+def test_blind_selections_give_each_frame_the_same_budget(selection, grid, rate):
+    scores = selection_scores(selection, torch.zeros(1, *grid))
+    keep = select_batch(scores.flatten(1), torch.tensor([num_tokens(rate, math.prod(grid))]))
+    counts = keep.view(grid).sum(dim=(1, 2))
+    assert counts.max() - counts.min() <= 1
+
+
+def test_r2l_keeps_the_head_of_a_frame_and_jump_every_fourth_position():
+    scores = {name: selection_scores(name, torch.zeros(1, 1, 2, 6)) for name in ("r2l", "jump")}
+    half = {
+        name: select_batch(score.flatten(1), torch.tensor([6]))[0].nonzero().flatten().tolist()
+        for name, score in scores.items()
+    }
+    assert half == {"r2l": [0, 1, 2, 3, 4, 5], "jump": [0, 1, 4, 5, 8, 9]}
