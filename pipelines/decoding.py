@@ -147,7 +147,7 @@ class VideoDecoding:
         window, segment = self._request.window, self._request.segment
         if segment is None:
             return None
-        num_frames = int((facts.duration_s or 0) * facts.fps)
+        num_frames = round((facts.duration_s or 0) * facts.fps)
         return segment.windows(num_frames, window.frames - window.overlap)
 
     def _new_buffer(self) -> npt.NDArray[np.uint8]:
