@@ -30,14 +30,21 @@ from pipelines.plan import Plan
 from pipelines.ray_stream import StreamEndedError, poll
 from pipelines.receipts import ReceiptBuilder, lost_receipt
 from pipelines.records import Status, table_to_statuses
-from pipelines.stages import AnalyseUnits, StageSpec, decode_videos
+from pipelines.stages import StageSpec, decode_videos
+from pipelines.tokenizer_actor import AnalyseUnits
 from pipelines.work import LeftoverUnits
 from schemas.receipts import VideoReceipt
 
 __all__ = ["analyse", "analyse_again"]
 
-_BLOCK_VIDEOS = 16
+_TASK_VIDEOS = 16
+_TASK_BYTES = 64 << 20
+_TASKS_PER_DECODER = 8
+"""At least, in a wave that has so many videos: tasks differ in length, and the last should be
+short."""
 _BLOCK_BYTES = 64 << 20
+"""Of frames on their way to an actor: each block costs the driver and the workers some 50 CPU-ms,
+and a unit of 16 windows at 256x256 is a block of 104 MB anyhow."""
 _WRITERS = 8
 
 log = logging.getLogger(__name__)
@@ -203,13 +210,11 @@ def _statuses(
     runtime = spec.config.runtime
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
-    # A unit of 16 windows at 256x256 is 104 MB and a block of its own; larger blocks of smaller
-    # units would only hold back their results.
-    context.target_max_block_size = 16 << 20
+    context.target_max_block_size = _BLOCK_BYTES
     gpu = spec.device == "cuda"
     with ray.data.DataContext.current(context):
         dataset = (
-            ray.data.from_arrow(list(_blocks(rows)))
+            ray.data.from_arrow(list(_tasks(rows, _num_decoders(spec))))
             .map_batches(
                 decode_videos,  # pyright: ignore[reportArgumentType]  fn_kwargs are not typed
                 fn_kwargs={"spec": spec},
@@ -221,7 +226,8 @@ def _statuses(
             .map_batches(
                 AnalyseUnits,
                 fn_constructor_kwargs={"spec": spec},
-                batch_size=runtime.units_per_call,
+                # Ray copies the frames of a block that it cuts into batches.
+                batch_size=runtime.units_per_call if runtime.units_per_call > 1 else None,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
                 compute=ray.data.ActorPoolStrategy(size=_num_actors(spec)),
@@ -244,7 +250,12 @@ def _num_actors(spec: StageSpec) -> int:
     return max(1, int(resources.get("CPU", 1)) // spec.config.tokenizer.cpu_threads)
 
 
-def _blocks(rows: Sequence[dict[str, Any]]) -> Iterator[pa.Table]:
+def _num_decoders(spec: StageSpec) -> int:
+    """Decode tasks that run at a time."""
+    return spec.config.runtime.decoders or max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def _tasks(rows: Sequence[dict[str, Any]], num_decoders: int) -> Iterator[pa.Table]:
     """Videos per decode task: few enough to spread, enough to hide the cost of a task."""
     schema = pa.schema(
         [
@@ -255,17 +266,17 @@ def _blocks(rows: Sequence[dict[str, Any]]) -> Iterator[pa.Table]:
             ("stored_units", pa.list_(pa.int32())),
         ]
     )
-    most = 1 if len(rows) < 256 else _BLOCK_VIDEOS
-    block: list[dict[str, Any]] = []
+    most = min(max(len(rows) // (_TASKS_PER_DECODER * num_decoders), 1), _TASK_VIDEOS)
+    task: list[dict[str, Any]] = []
     filled = 0
     for row in rows:
-        if block and (len(block) >= most or filled + row["size"] > _BLOCK_BYTES):
-            yield pa.Table.from_pylist(block, schema=schema)
-            block, filled = [], 0
-        block.append(row)
+        if task and (len(task) >= most or filled + row["size"] > _TASK_BYTES):
+            yield pa.Table.from_pylist(task, schema=schema)
+            task, filled = [], 0
+        task.append(row)
         filled += row["size"]
-    if block:
-        yield pa.Table.from_pylist(block, schema=schema)
+    if task:
+        yield pa.Table.from_pylist(task, schema=schema)
 
 
 def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

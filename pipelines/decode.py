@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipelines.config import DecodeLimits
 from pipelines.decode_child import ChildLostError, ChildTimeoutError, DecodeChild
 from pipelines.decode_types import (
@@ -33,6 +36,7 @@ from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.windows import StreamFacts, WindowSpan
 
 __all__ = [
+    "Buffers",
     "DecodeError",
     "DecodeRequest",
     "DecodeSummary",
@@ -40,10 +44,18 @@ __all__ = [
     "DecoderProcess",
 ]
 
+Buffers = Callable[[WindowSpan, tuple[int, ...]], npt.NDArray[np.uint8]]
+"""Gives a writable uint8 array of a shape [T, H, W, 3] for a window."""
+
 _RECYCLE_AFTER = 256
 """Videos per decoding process: FFmpeg and the codecs leak a little with each damaged file."""
 _STARTUP_S = 120.0
 """Seconds a process may take to import its libraries on a loaded machine."""
+
+
+def _new_buffer(span: WindowSpan, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    del span
+    return np.empty(shape, np.uint8)
 
 
 class DecoderProcess:
@@ -95,11 +107,17 @@ class DecoderProcess:
             self._child = None
         self._in_video = False
 
-    def windows(self, request: DecodeRequest) -> Iterator[DecodedWindow]:
+    def windows(
+        self, request: DecodeRequest, *, buffers: Buffers = _new_buffer
+    ) -> Iterator[DecodedWindow]:
         """The wanted windows of a video, in order.
 
         The next window is decoded while the caller works on this one. Leaving the loop early ends
         the decoding process.
+
+        Args:
+            request: What to decode.
+            buffers: Where each window is copied to; it is what `DecodedWindow.frames_THWC` then is.
 
         Raises:
             DecodeError: The video cannot be decoded whole; what came before must be thrown away.
@@ -113,7 +131,8 @@ class DecoderProcess:
         next_window, ends = 0, "never started"
         for start in range(1, request.limits.attempts + 1):
             try:
-                for window in self._attempt(request, first_window=next_window, num_starts=start):
+                attempt = self._attempt(request, buffers, first_window=next_window, start=start)
+                for window in attempt:
                     next_window = window.span.window_index + 1
                     yield window
             except ChildLostError as lost:
@@ -131,7 +150,7 @@ class DecoderProcess:
         raise self._error(FailureReason.DECODER_CRASH, detail)
 
     def _attempt(
-        self, request: DecodeRequest, *, first_window: int, num_starts: int
+        self, request: DecodeRequest, buffers: Buffers, *, first_window: int, start: int
     ) -> Iterator[DecodedWindow]:
         """One try at a video, in one process."""
         child = self._ready()
@@ -141,16 +160,18 @@ class DecoderProcess:
         while True:
             message = self._receive(child, request.limits)
             self._busy_s = busy_before_s + message["busy_s"]
-            self.summary = summary_from_json(message["summary"], num_starts=num_starts)
+            self.summary = summary_from_json(message["summary"], num_starts=start)
             if message.get("facts") is not None:
                 self.facts = StreamFacts(**message["facts"])
             if message["kind"] == "layout":
                 child.memory.attach(tuple(message["shape"]), message["num_slots"])
             elif message["kind"] == "window":
-                slot = message["slot"]
-                frames_THWC = child.memory.slots[slot].copy()
+                slot, span = message["slot"], WindowSpan(**message["span"])
+                shared_THWC = child.memory.slots[slot]
+                frames_THWC = buffers(span, shared_THWC.shape)
+                np.copyto(frames_THWC, shared_THWC)
                 child.send({"kind": "free", "slot": slot})
-                yield DecodedWindow(span=WindowSpan(**message["span"]), frames_THWC=frames_THWC)
+                yield DecodedWindow(span=span, frames_THWC=frames_THWC)
             elif message["kind"] in ("done", "fail"):
                 break
         self._in_video = False
