@@ -11,14 +11,24 @@ from jobs.engine import engine
 from jobs.options import config_from, configuration_options, work_option
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
+from pipelines.reachable import check_reachable
 from pipelines.run import Corpus
+from pipelines.storage import Store
+from schemas.failures import FailureReason
 
 __all__ = ["analyse", "plan", "run", "tokenise"]
 
 _FORMATS = click.Choice(["parquet", "webdataset", "both"])
+_REASONS = click.Choice([reason.value for reason in FailureReason], case_sensitive=False)
 
 
-def _corpus(options: dict[str, Any], config: RunConfig, output: str) -> Corpus:
+def _corpus(
+    options: dict[str, Any], config: RunConfig, output: str, input_url: str | None = None
+) -> Corpus:
+    # Before the weights are read, which takes longer.
+    if input_url is not None:
+        check_reachable(Store(input_url, config.source_storage))
+    check_reachable(Store(output, config.output_storage))
     return Corpus.open(config, output=output, work=options.pop("work"))
 
 
@@ -39,7 +49,7 @@ def run(
     Killed or stopped anywhere, the same command goes on from there.
     """
     config = config_from(options, **{"routing.rate": rate, "output.format": format_})
-    corpus = _corpus(options, config, output)
+    corpus = _corpus(options, config, output, input_url)
     if dry_run:
         _print(corpus.preview(input_url))
         return
@@ -59,7 +69,7 @@ def run(
 @configuration_options
 def plan(*, input_url: str, output: str, **options: Any) -> None:  # noqa: ANN401
     """List INPUT and fix names, order and shards; no video is opened."""
-    corpus = _corpus(options, config_from(options), output)
+    corpus = _corpus(options, config_from(options), output, input_url)
     corpus.check_stores()
     head = corpus.plan(input_url).head
     _print(head.model_dump(include={"plan_id", "source_root", "videos", "num_bytes", "shards"}))
@@ -71,7 +81,7 @@ def plan(*, input_url: str, output: str, **options: Any) -> None:  # noqa: ANN40
 @click.option(
     "--retry-failed", is_flag=True, help="Run the quarantined videos, and only those, again."
 )
-@click.option("--reason", multiple=True, help="With --retry-failed: only these reasons.")
+@click.option("--reason", type=_REASONS, multiple=True, help="With --retry-failed: only these.")
 @work_option
 @configuration_options
 def analyse(
@@ -83,7 +93,7 @@ def analyse(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Pass one: decode and encode every video of INPUT, and freeze the ELBO statistics."""
-    corpus = _corpus(options, config_from(options), output)
+    corpus = _corpus(options, config_from(options), output, input_url)
     corpus.check_stores()
     corpus.plan(input_url)
     if retry_failed:

@@ -53,6 +53,10 @@ _STARTUP_S = 120.0
 """Seconds a process may take to import its libraries on a loaded machine."""
 
 
+class _SilentStoreError(ChildTimeoutError):
+    """It is the store that is waited for, not the decoder."""
+
+
 def _new_buffer(span: WindowSpan, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     del span
     return np.empty(shape, np.uint8)
@@ -77,6 +81,7 @@ class DecoderProcess:
         self._child: DecodeChild | None = None
         self._num_videos = 0
         self._in_video = False
+        self._waiting = False
         self._busy_s = 0.0
         self._finalizer: Callable[[], object] = lambda: None
         self.facts: StreamFacts | None = None
@@ -138,6 +143,9 @@ class DecoderProcess:
             except ChildLostError as lost:
                 ends = str(lost)
                 self.kill()
+            except _SilentStoreError as silent:
+                self.kill()
+                raise self._error(FailureReason.SOURCE_UNAVAILABLE, str(silent)) from None
             except ChildTimeoutError as timed_out:
                 self.kill()
                 raise self._error(FailureReason.DECODE_TIMEOUT, str(timed_out)) from None
@@ -154,12 +162,13 @@ class DecoderProcess:
     ) -> Iterator[DecodedWindow]:
         """One try at a video, in one process."""
         child = self._ready()
-        self._in_video = True
+        self._in_video, self._waiting = True, False
         busy_before_s = self._busy_s
         child.send({"kind": "video", **request_to_json(request, first_window=first_window)})
         while True:
             message = self._receive(child, request.limits)
             self._busy_s = busy_before_s + message["busy_s"]
+            self._waiting = message.get("waiting", False)
             self.summary = summary_from_json(message["summary"], num_starts=start)
             if message.get("facts") is not None:
                 self.facts = StreamFacts(**message["facts"])
@@ -183,10 +192,13 @@ class DecoderProcess:
         try:
             return child.receive(min(limits.stall_s, left_s))
         except ChildTimeoutError:
-            stalled = limits.stall_s <= left_s
-            limit = f"no progress for {limits.stall_s:g} s"
-            limit = limit if stalled else f"more than {limits.total_s:g} s of decoding"
-            raise ChildTimeoutError(limit) from None
+            if limits.stall_s > left_s:
+                limit = f"more than {limits.total_s:g} s of decoding"
+                raise ChildTimeoutError(limit) from None
+            if self._waiting:
+                limit = f"the store said nothing for {limits.stall_s:g} s"
+                raise _SilentStoreError(limit) from None
+            raise ChildTimeoutError(f"no progress for {limits.stall_s:g} s") from None
 
     def _error(self, reason: FailureReason, detail: str) -> DecodeError:
         stage = FailureStage.OPEN if self.facts is None else FailureStage.DECODE

@@ -26,6 +26,7 @@ from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
 from pipelines.observe import Progress, RunControl
 from pipelines.plan import Plan, ensure_plan, load_plan, make_plan
+from pipelines.reachable import check_reachable
 from pipelines.sources import open_source
 from pipelines.stages import StageSpec
 from pipelines.statistics import STATISTICS, freeze_statistics, load_statistics
@@ -79,6 +80,8 @@ class Corpus:
         Raises:
             StorageError: If not; ``runtime.single_writer`` lets the second condition pass.
         """
+        check_reachable(self.output)
+        check_reachable(self.work)
         if not self.config.runtime.single_writer:
             self.output.check_conditional_writes()
             self.work.check_conditional_writes()

@@ -22,6 +22,7 @@ from fsspec.utils import glob_translate
 
 from pipelines.config import SourceConfig, StorageConfig
 from pipelines.errors import PipelineError
+from pipelines.reachable import check_reachable
 from pipelines.source_manifest import MANIFEST_SUFFIXES, read_manifest
 from pipelines.storage import Store, is_local
 from schemas.ids import quote_path, unquote_path
@@ -90,8 +91,10 @@ def open_source(
 
     Raises:
         PipelineError: If there is nothing, or a manifest has no URI column.
+        StorageError: If the store does not answer.
     """
     store = Store(url, storage)
+    check_reachable(store)
     kind = _kind(store)
     if kind == "file":
         folder, name = posixpath.split(store.url)
@@ -242,6 +245,9 @@ def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:
         root = "" if root.endswith(":/") else root
         uris = [uri[len(root) + 1 :] if root else uri for uri in uris]
     rows = extra.to_pylist() if extra.num_columns else [{}] * len(uris)
+    for url in [root, *uris[:1]]:
+        # A manifest on disk may speak of a bucket.
+        check_reachable(Store(url, store.config))
     objects = _stat_all(Store(root or store.url, store.config), uris, rows)
     return Source(root=root, objects=objects, extra_schema=extra.schema)
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.decode import DecodeError, DecodeRequest, DecoderProcess
+from pipelines.errors import StorageError
 from pipelines.records import (
     DecodedUnit,
     Status,
@@ -156,7 +157,7 @@ class DecodeVideos:
         store = _source_store(self._spec.source_root, self._spec.config.source_storage)
         try:
             _, version = stat_object(store, url)
-        except OSError:
+        except (OSError, StorageError):
             # The decoder meets the same error and names it better.
             return None
         planned = row["version"]
