@@ -21,6 +21,13 @@ __all__ = ["analyse", "plan", "run", "tokenise"]
 _FORMATS = click.Choice(["parquet", "webdataset", "both"])
 _REASONS = click.Choice([reason.value for reason in FailureReason], case_sensitive=False)
 
+_sample_option = click.option(
+    "--statistics-sample",
+    type=float,
+    metavar="FRACTION",
+    help="Solve E[ELBO] and the budget on this share of the videos; the rate is then approximate.",
+)
+
 
 def _corpus(
     options: dict[str, Any], config: RunConfig, output: str, input_url: str | None = None
@@ -37,18 +44,20 @@ def _corpus(
 @click.argument("output", metavar="OUTPUT")
 @click.option("--rate", type=float, help="Mean share of tokens to keep, in [1/16, 1]; default 0.5.")
 @click.option("--format", "format_", type=_FORMATS, help="Data files to write; default parquet.")
+@_sample_option
 @click.option("--dry-run", is_flag=True, help="Only list: print what would be done.")
 @work_option
 @configuration_options
 def run(
-    *, input_url: str, output: str, rate: float | None, format_: str | None, dry_run: bool,
-    **options: Any,  # noqa: ANN401
+    *, input_url: str, output: str, rate: float | None, format_: str | None,
+    statistics_sample: float | None, dry_run: bool, **options: Any,  # noqa: ANN401
 ) -> None:  # fmt: skip
     """Tokenise every video of INPUT (folder, bucket prefix, glob, manifest) into OUTPUT.
 
     Killed or stopped anywhere, the same command goes on from there.
     """
-    config = config_from(options, **{"routing.rate": rate, "output.format": format_})
+    choices = {"routing.rate": rate, "output.format": format_}
+    config = config_from(options, **choices, **{"statistics.sample": statistics_sample})
     corpus = _corpus(options, config, output, input_url)
     if dry_run:
         _print(corpus.preview(input_url))
@@ -81,6 +90,7 @@ def plan(*, input_url: str, output: str, **options: Any) -> None:  # noqa: ANN40
 @click.option(
     "--retry-failed", is_flag=True, help="Run the quarantined videos, and only those, again."
 )
+@_sample_option
 @click.option("--reason", type=_REASONS, multiple=True, help="With --retry-failed: only these.")
 @work_option
 @configuration_options
@@ -90,10 +100,12 @@ def analyse(
     output: str,
     retry_failed: bool,
     reason: tuple[str, ...],
+    statistics_sample: float | None,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Pass one: decode and encode every video of INPUT, and freeze the ELBO statistics."""
-    corpus = _corpus(options, config_from(options), output, input_url)
+    config = config_from(options, **{"statistics.sample": statistics_sample})
+    corpus = _corpus(options, config, output, input_url)
     corpus.check_stores()
     corpus.plan(input_url)
     if retry_failed:
@@ -106,6 +118,8 @@ def analyse(
             "tokens": statistics.tokens,
             "token_weighted_mean_elbo": statistics.token_weighted_mean,
             "window_weighted_mean_elbo": statistics.window_weighted_mean,
+            "videos_sampled": statistics.num_sampled,
+            "confidence_half_width": statistics.confidence_half_width,
             "digest": statistics.digest,
         }
     )

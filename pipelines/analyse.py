@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -50,10 +50,13 @@ _WRITERS = 8
 log = logging.getLogger(__name__)
 
 
-def analyse(plan: Plan, spec: StageSpec, progress: Progress) -> None:
+def analyse(
+    plan: Plan, spec: StageSpec, progress: Progress, only: Container[str] | None = None
+) -> None:
     """Analyse every planned video that has no receipt yet.
 
     Args:
+        only: Ids of the videos to look at; None for all.
         progress: Is told about every unit and video; its watchdog and stop flag are honoured.
 
     Raises:
@@ -63,7 +66,8 @@ def analyse(plan: Plan, spec: StageSpec, progress: Progress) -> None:
             nothing is wrong with the videos, so they are not set aside.
     """
     finished = spec.work.finished_videos()
-    rows = (row for row in _counted(plan, finished, progress) if row["video_id"] not in finished)
+    planned = _counted(plan, finished, progress, only)
+    rows = (row for row in planned if row["video_id"] not in finished)
     progress.start()
     # Listed once: waves of a large corpus must not list all units again and again.
     leftovers = spec.work.leftover_units(finished)
@@ -129,14 +133,20 @@ def _rounds(
     return list(rows)
 
 
-def _counted(plan: Plan, finished: Any, progress: Progress) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+def _counted(
+    plan: Plan, finished: Container[str], progress: Progress, only: Container[str] | None
+) -> Iterator[dict[str, Any]]:
     # A resumed run starts its bar where the last one stopped. One more pass over the plan, but
     # counting as the waves go would let the ETA jump.
-    for row in plan.rows():
+    for row in _wanted(plan, only):
         if row["video_id"] in finished:
             progress.done += 1
             progress.done_bytes += row["size"]
-    yield from plan.rows()
+    yield from _wanted(plan, only)
+
+
+def _wanted(plan: Plan, only: Container[str] | None) -> Iterator[dict[str, Any]]:
+    return (row for row in plan.rows() if only is None or row["video_id"] in only)
 
 
 class _Wave:

@@ -52,6 +52,16 @@ class IdSet:
     def __len__(self) -> int:
         return len(self._ids)
 
+    def lowest(self, count: int) -> IdSet:
+        """The first ``count`` ids in their order.
+
+        Ids are hashes, so this is a random sample; it depends on the set alone, and a larger one
+        holds every smaller one.
+        """
+        part = IdSet(iter(()))
+        part._ids = self._ids[:count]
+        return part
+
     def __contains__(self, video: str) -> bool:
         probe = np.frombuffer(bytes.fromhex(video), dtype="V16")
         index = int(np.searchsorted(self._ids, probe)[0])
