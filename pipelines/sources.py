@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -31,6 +32,8 @@ __all__ = ["Source", "SourceObject", "object_version", "open_source", "source_ur
 
 _MAGIC = frozenset("*?[")
 _MISSING = "missing"
+_NO_EXTRA: Mapping[str, Any] = MappingProxyType({})
+"""One for all: a million empty dicts are 64 MB."""
 
 _elsewhere: dict[tuple[str, StorageConfig], Store] = {}
 
@@ -49,7 +52,7 @@ class SourceObject:
     uri: str
     size: int
     version: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=lambda: _NO_EXTRA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +214,7 @@ def _stat(store: Store, uri: str, extra: Mapping[str, Any] | None = None) -> Sou
         size, version = stat_object(store, url)
     except missing:
         size, version = 0, _MISSING
-    return SourceObject(uri=uri, size=size, version=version, extra=extra or {})
+    return SourceObject(uri=uri, size=size, version=version, extra=extra or _NO_EXTRA)
 
 
 def stat_object(store: Store, url: str) -> tuple[int, str]:
