@@ -35,7 +35,7 @@ from pipelines.tokenizer_actor import AnalyseUnits
 from pipelines.work import LeftoverUnits
 from schemas.receipts import VideoReceipt
 
-__all__ = ["analyse", "analyse_again"]
+__all__ = ["analyse", "analyse_again", "decode_tasks"]
 
 _TASK_VIDEOS = 16
 _TASK_BYTES = 64 << 20
@@ -224,7 +224,7 @@ def _statuses(
     gpu = spec.device == "cuda"
     with ray.data.DataContext.current(context):
         dataset = (
-            ray.data.from_arrow(list(_tasks(rows, _num_decoders(spec))))
+            ray.data.from_arrow(list(decode_tasks(rows, _num_decoders(spec))))
             .map_batches(
                 decode_videos,  # pyright: ignore[reportArgumentType]  fn_kwargs are not typed
                 fn_kwargs={"spec": spec},
@@ -265,7 +265,7 @@ def _num_decoders(spec: StageSpec) -> int:
     return spec.config.runtime.decoders or max(1, int(ray.cluster_resources().get("CPU", 1)))
 
 
-def _tasks(rows: Sequence[dict[str, Any]], num_decoders: int) -> Iterator[pa.Table]:
+def decode_tasks(rows: Sequence[dict[str, Any]], num_decoders: int) -> Iterator[pa.Table]:
     """Videos per decode task: few enough to spread, enough to hide the cost of a task."""
     schema = pa.schema(
         [
