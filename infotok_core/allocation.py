@@ -7,8 +7,9 @@ the search of nested tokenizers (ElasticTok) for the smallest budget that meets 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 __all__ = [
@@ -51,69 +52,97 @@ class Curve:
             kept.append((tokens, cost))
         return Curve(tuple(n for n, _ in kept), tuple(cost for _, cost in kept))
 
-    def at(self, tokens: int) -> float:
-        """Its cost, on straight lines between its budgets; that of the last one beyond it.
+    def cost(self, tokens: int) -> float:
+        """What one of its budgets costs.
 
         Raises:
-            ValueError: If the budget is below the first.
+            ValueError: If it is none of its budgets.
         """
-        if tokens < self.tokens[0]:
-            raise ValueError(f"the curve starts at {self.tokens[0]} tokens, not at {tokens}")
-        place = bisect.bisect_right(self.tokens, tokens)
-        if place == len(self.tokens):
-            return self.costs[-1]
-        low, high = self.tokens[place - 1], self.tokens[place]
-        share = (tokens - low) / (high - low)
-        return self.costs[place - 1] + share * (self.costs[place] - self.costs[place - 1])
+        place = bisect.bisect_left(self.tokens, tokens)
+        if place == len(self.tokens) or self.tokens[place] != tokens:
+            raise ValueError(f"{tokens} tokens are none of the budgets {self.tokens}")
+        return self.costs[place]
 
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """A budget dealt out to windows."""
+    """A budget dealt out to windows, each on a budget of its own curve."""
 
     tokens: tuple[int, ...]
     """Of each window."""
     cost: float
-    """Their total by the convex envelopes: no allocation of this budget costs less."""
+    """Their total."""
+    bound: float
+    """No choice of budgets from the curves that spends no more costs less than this."""
 
 
-def optimal_allocation(curves: Sequence[Curve], budget: int) -> Allocation:
-    """The allocation of at most ``budget`` tokens with the least total cost.
+def optimal_allocation(
+    curves: Sequence[Curve], budget: int, *, alternatives: Iterable[Sequence[int]] = ()
+) -> Allocation:
+    """The cheapest allocation of at most ``budget`` tokens, up to one step of one window.
 
     Every window starts at its first budget; tokens then go wherever one more saves most, along the
-    convex envelope of each curve. All windows but one end on a corner of their envelope, that is,
-    on a budget at which their cost was really measured; the last one may stop in between, where its
-    cost is the straight line's. So the total is a lower bound for *any* choice of one measured
-    budget per window that spends no more: in particular for every router's, if its budgets are
-    among those of the curves.
+    convex envelope of each curve. What the last step no longer fits into is filled up with whatever
+    measured budgets still fit. The bound takes that last step in part, on a straight line.
 
     Args:
         curves: One per window.
         budget: Tokens of all windows.
+        alternatives: Allocations to be no worse than: a budget of its curve for each window. Those
+            that spend more than ``budget`` are passed over.
 
     Raises:
-        ValueError: If the first budgets alone exceed it.
+        ValueError: If the first budgets alone exceed the budget, or an alternative is not on the
+            curves.
     """
     hulls = [curve.hull() for curve in curves]
     tokens = [hull.tokens[0] for hull in hulls]
     left = budget - sum(tokens)
     if left < 0:
         raise ValueError(f"a budget of {budget} is below the {sum(tokens)} tokens of the least")
-    segments = sorted(
-        ((hull.costs[i + 1] - hull.costs[i]) / (hull.tokens[i + 1] - hull.tokens[i]), window, i)
-        for window, hull in enumerate(hulls)
-        for i in range(len(hull.tokens) - 1)
-    )
-    for _, window, i in segments:
-        hull = hulls[window]
-        # Segments of a window come in order, since its envelope is convex.
-        step = min(hull.tokens[i + 1] - hull.tokens[i], left)
+    saved = 0.0
+    steps = sorted(step for place, hull in enumerate(hulls) for step in _steps(place, hull))
+    for slope, window, _, step in steps:
+        if step > left:
+            saved = -slope * left
+            break
         tokens[window] += step
         left -= step
-        if not left:
-            break
-    cost = sum(hull.at(count) for hull, count in zip(hulls, tokens, strict=True))
-    return Allocation(tokens=tuple(tokens), cost=cost)
+    bound = _total(curves, tokens) - saved
+    _fill(curves, tokens, left)
+    fitting = [tuple(other) for other in alternatives if sum(other) <= budget]
+    best = min([tuple(tokens), *fitting], key=lambda other: _total(curves, other))
+    return Allocation(tokens=best, cost=_total(curves, best), bound=bound)
+
+
+def _steps(window: int, hull: Curve) -> Iterator[tuple[float, int, int, int]]:
+    """Cost per token, window, number, and tokens of each step along its envelope, in order."""
+    slope = -math.inf
+    corners = zip(hull.tokens, hull.costs, strict=True)
+    for number, ((n0, c0), (n1, c1)) in enumerate(itertools.pairwise(corners)):
+        # Rounding must not put a step before the one that it builds on.
+        slope = max(slope, (c1 - c0) / (n1 - n0))
+        yield slope, window, number, n1 - n0
+
+
+def _fill(curves: Sequence[Curve], tokens: list[int], left: int) -> None:
+    """Spend ``left`` tokens, as far as measured budgets that save something fit."""
+    while True:
+        offers = [
+            ((cost - curve.cost(tokens[window])) / (count - tokens[window]), window, count)
+            for window, curve in enumerate(curves)
+            for count, cost in zip(curve.tokens, curve.costs, strict=True)
+            if 0 < count - tokens[window] <= left and cost < curve.cost(tokens[window])
+        ]
+        if not offers:
+            return
+        _, window, count = min(offers)
+        left -= count - tokens[window]
+        tokens[window] = count
+
+
+def _total(curves: Sequence[Curve], tokens: Sequence[int]) -> float:
+    return sum(curve.cost(count) for curve, count in zip(curves, tokens, strict=True))
 
 
 def search_budget(count: int, passes: Callable[[int], bool]) -> tuple[int, int]:

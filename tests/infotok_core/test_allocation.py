@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,30 +35,61 @@ def total(chosen: tuple[int, ...], among: list[Curve]) -> float:
     return sum(curve.costs[index] for curve, index in zip(among, chosen, strict=True))
 
 
-@given(st.lists(curves(max_size=4), min_size=1, max_size=4), st.integers(0, 240))
-def test_no_choice_of_measured_budgets_beats_the_optimum(among: list[Curve], extra: int):
-    budget = sum(curve.tokens[0] for curve in among) + extra
+@st.composite
+def problems(draw: st.DrawFn, *, max_windows: int = 4) -> tuple[list[Curve], int]:
+    among = draw(st.lists(curves(max_size=4), min_size=1, max_size=max_windows))
+    extra = draw(st.integers(0, 60 * len(among)))
+    return among, sum(curve.tokens[0] for curve in among) + extra
+
+
+def spent(chosen: tuple[int, ...], among: list[Curve]) -> int:
+    return sum(curve.tokens[index] for curve, index in zip(among, chosen, strict=True))
+
+
+def near(cost: float) -> float:
+    return 1e-9 * max(1.0, abs(cost))
+
+
+@given(problems())
+def test_the_optimum_keeps_to_the_budget_and_to_what_was_measured(problem: tuple[list[Curve], int]):
+    among, budget = problem
     best = optimal_allocation(among, budget)
     assert sum(best.tokens) <= budget
-    assert all(n >= curve.tokens[0] for n, curve in zip(best.tokens, among, strict=True))
-    for chosen in itertools.product(*(range(len(curve.tokens)) for curve in among)):
-        spent = sum(curve.tokens[i] for curve, i in zip(among, chosen, strict=True))
-        if spent <= budget:
-            cost = total(chosen, among)
-            assert best.cost <= cost + 1e-9 * max(1.0, abs(cost))
+    assert all(n in curve.tokens for n, curve in zip(best.tokens, among, strict=True))
+    wanted = sum(curve.cost(n) for n, curve in zip(best.tokens, among, strict=True))
+    assert best.cost == pytest.approx(wanted)
 
 
-@given(st.lists(curves(), min_size=1, max_size=8), st.integers(0, 480))
-def test_all_windows_but_one_end_on_a_measured_budget(among: list[Curve], extra: int):
-    budget = sum(curve.tokens[0] for curve in among) + extra
+@given(problems())
+def test_no_choice_within_the_budget_beats_the_bound(problem: tuple[list[Curve], int]):
+    among, budget = problem
     best = optimal_allocation(among, budget)
-    between = [
-        n for n, curve in zip(best.tokens, among, strict=True) if n not in curve.hull().tokens
-    ]
-    assert len(between) <= 1
-    if between:
-        # Stopped because the budget is spent to the last token.
-        assert sum(best.tokens) == budget
+    for chosen in itertools.product(*(range(len(curve.tokens)) for curve in among)):
+        if spent(chosen, among) <= budget:
+            assert best.bound <= total(chosen, among) + near(best.bound)
+
+
+@given(problems(max_windows=8))
+def test_the_optimum_misses_the_bound_by_less_than_one_step(problem: tuple[list[Curve], int]):
+    among, budget = problem
+    best = optimal_allocation(among, budget)
+    steps = [a - b for curve in among for a, b in itertools.pairwise(curve.hull().costs)]
+    assert best.bound <= best.cost + near(best.cost)
+    assert best.cost <= best.bound + max([0.0, *steps]) + near(best.cost)
+
+
+@given(problems(), st.data())
+def test_the_optimum_is_no_worse_than_any_alternative(
+    problem: tuple[list[Curve], int], data: st.DataObject
+):
+    among, budget = problem
+    others = data.draw(st.lists(st.tuples(*(st.sampled_from(c.tokens) for c in among)), max_size=4))
+    best = optimal_allocation(among, budget, alternatives=others)
+    assert sum(best.tokens) <= budget
+    for other in others:
+        if sum(other) <= budget:
+            cost = sum(curve.cost(n) for n, curve in zip(other, among, strict=True))
+            assert best.cost <= cost + near(cost)
 
 
 @given(curves())
@@ -70,17 +102,22 @@ def test_the_envelope_is_convex_falls_and_lies_below(curve: Curve):
     assert all(slope < 0 for slope in slopes)
     assert slopes == sorted(slopes)
     for n, cost in zip(curve.tokens, curve.costs, strict=True):
-        assert hull.at(n) <= cost + 1e-9 * max(1.0, abs(cost))
+        assert np.interp(n, hull.tokens, hull.costs) <= cost + near(cost)
 
 
 def test_tokens_go_where_they_save_most():
     steep = Curve((10, 20, 30), (100.0, 10.0, 0.0))
     flat = Curve((10, 20, 30), (5.0, 4.0, 3.9))
-    assert optimal_allocation([flat, steep], 50).tokens == (20, 30)
-    # Between two measured budgets, on the straight line.
-    best = optimal_allocation([flat, steep], 25)
-    assert best.tokens == (10, 15)
-    assert best.cost == pytest.approx(5 + 55)
+    best = optimal_allocation([flat, steep], 50)
+    assert (best.tokens, best.cost, best.bound) == ((20, 30), 4.0, 4.0)
+
+
+def test_what_no_step_of_the_envelope_fits_into_is_filled_up():
+    # The envelope of the first goes from 10 to 30 at once; 20 lies above it, but fits.
+    best = optimal_allocation([Curve((10, 20, 30), (100.0, 90.0, 0.0))], 25)
+    assert best.tokens == (20,)
+    assert best.cost == 90
+    assert best.bound == pytest.approx(100 - 15 * 5)
 
 
 def test_tokens_that_help_nobody_are_not_spent():
@@ -92,6 +129,11 @@ def test_a_budget_below_the_least_is_refused():
         optimal_allocation([Curve((10, 20), (2.0, 1.0))], 9)
     with pytest.raises(ValueError, match="below what the least"):
         search_threshold([Curve((10, 20), (2.0, 1.0))], 9)
+
+
+def test_an_alternative_off_the_curves_is_refused():
+    with pytest.raises(ValueError, match="11 tokens are none of the budgets"):
+        optimal_allocation([Curve((10, 20), (2.0, 1.0))], 20, alternatives=[(11,)])
 
 
 @pytest.mark.parametrize(
