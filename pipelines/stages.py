@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from infotok_core.tokenizer import Tokenizer
+from infotok_core.opening import open_tokenizer
 from pipelines.analyser import AnalysedUnit, UnitAnalyser, VideoTokenizer, describe_unit
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.decode import DecodedWindow, DecodeError, DecodeRequest, DecoderProcess
@@ -46,7 +46,7 @@ _decoder: DecoderProcess | None = None
 def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
     """The tokenizer of the configuration, on ``device``."""
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.tokenizer.dtype]
-    return Tokenizer.load(config.tokenizer.checkpoint, device=device, dtype=dtype)
+    return open_tokenizer(config.tokenizer.checkpoint, device=device, dtype=dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
