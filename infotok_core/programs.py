@@ -87,6 +87,7 @@ class ProgramTokenizer(VideoCodec):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
     ) -> None:
+        self.directory = programs.directory
         self.settings = programs.settings
         precision = _precision(programs.settings, dtype)
         super().__init__(programs.fingerprint, device=device, dtype=precision)
