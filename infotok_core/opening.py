@@ -25,6 +25,8 @@ class TokenizerIdentity:
     shape: TokenShape
     precision: str | None = None
     """The name of the one dtype it computes in; None: it is cast to what is asked for."""
+    programs: bool = False
+    """Whether it is a pair of programs, of which only running them tells that they run."""
 
 
 def open_tokenizer(
@@ -62,6 +64,7 @@ def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
             fingerprint=programs.fingerprint,
             shape=programs.settings.shape,
             precision=programs.settings.precision,
+            programs=True,
         )
     checkpoint = load_checkpoint(source)
     return TokenizerIdentity(

@@ -18,7 +18,7 @@ import ray
 import torch
 
 from infotok_core.errors import CheckpointError
-from infotok_core.opening import TokenizerIdentity, identify_tokenizer
+from infotok_core.opening import TokenizerIdentity, identify_tokenizer, open_tokenizer
 from pipelines.analyse import analyse, analyse_again
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
@@ -87,6 +87,22 @@ class Corpus:
         if not self.config.runtime.single_writer:
             self.output.check_conditional_writes()
             self.work.check_conditional_writes()
+
+    def try_tokenizer(self, device: str) -> None:
+        """Run programs once, so that what does not run is said at once and not by every actor.
+
+        Nothing is done on ``cuda``: the GPU may be where the actors are, and not here. Networks of
+        ours were checked when the corpus was opened.
+
+        Raises:
+            PipelineError: If they do not run, or not as their settings say.
+        """
+        if not self.tokenizer.programs or device != "cpu":
+            return
+        try:
+            open_tokenizer(self.config.tokenizer.checkpoint, device=device)
+        except CheckpointError as error:
+            raise PipelineError(f"tokenizer: {error}") from error
 
     def preview(self, input_url: str) -> dict[str, Any]:
         """What a run would do, from a listing alone."""
@@ -167,6 +183,7 @@ class Corpus:
 
     def _stage_spec(self, plan: Plan, control: RunControl, *, keep_units: bool) -> StageSpec:
         device = _device(self.config)
+        self.try_tokenizer(device)
         folder = self._work_folder(plan, device)
         folder.ensure_analysis(self._analysis_document(device))
         return StageSpec(

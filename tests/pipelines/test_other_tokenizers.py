@@ -68,6 +68,13 @@ def test_a_damaged_program_is_named(tmp_path: Path):
         Corpus.open(config, output=str(tmp_path / "out"))
 
 
+def test_programs_that_do_not_do_what_they_say_are_found_on_a_cpu_before_the_actors(tmp_path: Path):
+    other = corpus(tmp_path, spatial_compression=16)
+    other.try_tokenizer("cuda")
+    with pytest.raises(PipelineError, match=r"tokenizer: checkpoint .*encoder\.jit: turns frames"):
+        other.try_tokenizer("cpu")
+
+
 def test_rows_hold_the_vocabulary_of_the_tokenizer_and_no_more(tmp_path: Path):
     video = [window(0.1, index=index) for index in range(2)]
     spec = analysed(tmp_path / "work", {"a.mp4": video}).spec(tmp_path / "out", rate=1.0)
