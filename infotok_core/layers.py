@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infotok_core import fused
+
 __all__ = [
     "Downsample",
     "FrameNorm",
@@ -45,7 +47,24 @@ def unfold_frames(x_NCHW: Tensor, *, num_frames: int) -> Tensor:
 
 def prepend_first_frame(x_BCTHW: Tensor, *, times: int) -> Tensor:
     """Repeat frame 0 in front, the causal padding in time."""
-    return torch.cat([x_BCTHW[:, :, :1]] * times + [x_BCTHW], dim=2)
+    # Spelt out, because `cat` of single frames would otherwise leave the channels-last order.
+    x_BTHWC = x_BCTHW.permute(0, 2, 3, 4, 1)
+    padded_BTHWC = torch.cat([x_BTHWC[:, :1]] * times + [x_BTHWC], dim=1)
+    return padded_BTHWC.permute(0, 4, 1, 2, 3)
+
+
+def _convolve(
+    x_NCHW: Tensor,
+    weight: Tensor,
+    bias_C: Tensor | None,
+    *,
+    stride: int | tuple[int, int],
+    padding: int = 0,
+) -> Tensor:
+    if bias_C is None or not fused.applies(x_NCHW):
+        return F.conv2d(x_NCHW, weight, bias_C, stride=stride, padding=padding)
+    y_NHWC = F.conv2d(x_NCHW, weight, None, stride=stride, padding=padding).permute(0, 2, 3, 1)
+    return fused.add_bias(y_NHWC, bias_C).permute(0, 3, 1, 2)
 
 
 class SpatialConv(nn.Module):
@@ -67,9 +86,12 @@ class SpatialConv(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """``[B, C', T, H', W']``."""
-        weight, bias = self.conv3d.weight[:, :, 0], self.conv3d.bias
-        y_NCHW = F.conv2d(
-            fold_frames(x_BCTHW), weight, bias, stride=self.stride, padding=self.padding
+        y_NCHW = _convolve(
+            fold_frames(x_BCTHW),
+            self.conv3d.weight[:, :, 0],
+            self.conv3d.bias,
+            stride=self.stride,
+            padding=self.padding,
         )
         return unfold_frames(y_NCHW, num_frames=x_BCTHW.shape[2])
 
@@ -87,7 +109,7 @@ class TemporalConv(nn.Module):
         # kernel - 1 frames of past, less what a stride looks ahead.
         padded = prepend_first_frame(x_BCTHW, times=2 + (1 - self.stride))
         weight, bias = self.conv3d.weight[..., 0], self.conv3d.bias
-        y_BCTN = F.conv2d(padded.flatten(3), weight, bias, stride=(self.stride, 1))
+        y_BCTN = _convolve(padded.flatten(3), weight, bias, stride=(self.stride, 1))
         return y_BCTN.unflatten(3, x_BCTHW.shape[3:])
 
 
@@ -106,9 +128,23 @@ class FrameNorm(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(1, channels, eps=_NORM_EPS)
 
-    def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """Same shape and dtype."""
-        return unfold_frames(self.norm(fold_frames(x_BCTHW)), num_frames=x_BCTHW.shape[2])
+    def forward(self, x_BCTHW: Tensor, *, silu: bool = False) -> Tensor:
+        """Same shape and dtype (bfloat16 under autocast); followed by SiLU if asked."""
+        if fused.applies(x_BCTHW):
+            return self._fused(x_BCTHW, silu=silu)
+        y = unfold_frames(self.norm(fold_frames(x_BCTHW)), num_frames=x_BCTHW.shape[2])
+        return F.silu(y) if silu else y
+
+    def _fused(self, x_BCTHW: Tensor, *, silu: bool) -> Tensor:
+        x_BTHWC = x_BCTHW.permute(0, 2, 3, 4, 1).contiguous()
+        y_FLC = fused.norm_silu(
+            x_BTHWC.flatten(2, 3).flatten(0, 1),
+            self.norm.weight,
+            self.norm.bias,
+            eps=_NORM_EPS,
+            silu=silu,
+        )
+        return y_FLC.view(x_BTHWC.shape).permute(0, 4, 1, 2, 3)
 
 
 class ResBlock(nn.Module):
@@ -126,8 +162,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """``[B, out_channels, T, H, W]``."""
-        h = self.conv1(F.silu(self.norm1(x_BCTHW)))
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(self.norm1(x_BCTHW, silu=True))
+        h = self.conv2(self.norm2(h, silu=True))
         return cast(Tensor, self.nin_shortcut(x_BCTHW) + h)
 
 

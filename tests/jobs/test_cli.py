@@ -37,8 +37,16 @@ OPTIONS: dict[str, set[str]] = {
         *("--json", "--checkpoint", "--device", *READING),
     },
     "parity": {"--golden"},
+    "export": {"CHECKPOINT", "OUTPUT", "--format", "--window"},
     "train": {
-        *("INPUT", "OUTPUT", "--stages", "--init", "--validation", "--device", "--card", "--size"),
+        *("INPUT", "OUTPUT", "--recipe", "--init", "--validation", "--validation-windows"),
+        *("--device", "--workers", "--max-minutes", "--perceptual", "--card", *SHARED),
+    },
+    "evaluate": {
+        *("INPUT", "--rates", "--sweep", "--max-windows", "--json", "--markdown", "--plots"),
+        *("--checkpoint", "--device", "--dtype", "--batch-size", "--threads", "--frames", "--size"),
+        *("--grid-points", "--grid-selection", "--search-psnr", "--measure-all"),
+        *("--lpips-vgg", "--lpips-heads", "--i3d", *READING),
     },
 }
 """Every argument and option there is. Taking one away breaks somebody's script; adding one is a

@@ -1,0 +1,52 @@
+"""Small real videos to evaluate, flat, moving, noisy and broken ones, and a small network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from videos import numbered_frame, write_video
+
+from infotok_core.checkpoint import save_directory
+from infotok_core.config import TokenizerConfig, TransformerConfig
+from infotok_core.network import build_network
+
+__all__ = ["FRAMES", "SIDE", "WINDOWS", "write_evaluation_videos", "write_small_checkpoint"]
+
+FRAMES, SIDE = 5, 32
+WINDOWS = {"flat.mp4": 1, "moving.mp4": 3, "noisy.mp4": 2}
+"""Full windows of each video that can be decoded."""
+
+
+def write_evaluation_videos(folder: Path) -> Path:
+    """Videos of 5-frame windows, 32 x 32 pixels, one of them with a tail."""
+    folder.mkdir(exist_ok=True)
+    noise = np.random.default_rng(7).integers(0, 256, (10, SIDE, SIDE, 3)).astype(np.uint8)
+    flat = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    write_video(folder / "flat.mp4", [flat] * 5)
+    write_video(
+        folder / "moving.mp4", [numbered_frame(n, width=SIDE, height=SIDE) for n in range(17)]
+    )
+    write_video(folder / "noisy.mp4", list(noise))
+    write_video(folder / "short.mp4", 3)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+def write_small_checkpoint(folder: Path) -> Path:
+    """A checkpoint of a network with random weights: its videos mean nothing, and cost little."""
+    config = TokenizerConfig(
+        channels=4,
+        channels_mult=(1, 2, 2),
+        num_res_blocks=1,
+        patch_size=2,
+        z_channels=16,
+        levels=(8, 8, 8, 5, 5, 5),
+        spatial_compression=8,
+        temporal_compression=4,
+        transformer=TransformerConfig(
+            hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=2, heads=2, init_std=0.3
+        ),
+    )
+    save_directory(build_network(config, seed=1).eval(), folder, card="# For tests\n")
+    return folder
