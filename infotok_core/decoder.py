@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from infotok_core.config import TokenizerConfig
 from infotok_core.encoder import Middle
 from infotok_core.layers import FrameNorm, ResBlock, Upsample, factorized_conv
-from infotok_core.patching import unpatch
+from infotok_core.patching import haar_matrix, unpatch
 
 __all__ = ["Decoder"]
 
@@ -34,7 +34,8 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        self.patch_size = config.patch_size
+        # Made on the CPU even inside `torch.device("meta")`: a load fills parameters, not this.
+        self.register_buffer("haar", haar_matrix(config.patch_size), persistent=False)
         channels = config.channels * config.channels_mult[-1]
         self.conv_in = factorized_conv(config.z_channels, channels)
         self.mid = Middle(channels)
@@ -51,6 +52,8 @@ class Decoder(nn.Module):
         self.norm_out = FrameNorm(channels)
         self.conv_out = factorized_conv(channels, 3 * config.patch_size**3)
 
+    haar: Tensor
+
     def forward(self, latent_BCTHW: Tensor) -> Tensor:
         """The video; T = 1 + (t - 1) * temporal compression."""
         x = latent_BCTHW.contiguous(memory_format=torch.channels_last_3d)
@@ -58,4 +61,5 @@ class Decoder(nn.Module):
         for level in reversed(self.up):
             x = level(x)
         x = self.conv_out(F.silu(self.norm_out(x)))
-        return unpatch(x, size=self.patch_size)
+        # In the precision of the weights: autocast would put the video itself into bfloat16.
+        return unpatch(x.to(self.haar.dtype), self.haar)

@@ -27,7 +27,7 @@ from infotok_core.config import from_reference_dict
 from infotok_core.errors import CheckpointError
 from infotok_core.information import token_information
 from infotok_core.network import Network
-from infotok_core.patching import patch
+from infotok_core.patching import haar_matrix, patch
 from infotok_core.router import (
     Strategy,
     select_reference,
@@ -83,7 +83,7 @@ class GoldenClip:
         base_recon = net.decode(decompressor_out)
         config = net.config
         return {
-            "patched_t0": patch(x, size=config.patch_size),
+            "patched_t0": patch(x, haar_matrix(config.patch_size)),
             "enc_h": enc_h,
             "compressor_out": compressor_out,
             "prequant": net.quant_conv(compressor_out),

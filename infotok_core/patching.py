@@ -1,6 +1,10 @@
 """Orthonormal Haar patches: space and time traded for channels, exactly both ways.
 
-Shapes: B videos, C channels, T frames, H rows, W columns.
+In float32 all steps are one multiplication with an orthonormal matrix. In half precision each step
+rounds as the published one does.
+
+Shapes: B videos, C channels, T frames, H rows, W columns; K = size**3 samples of a patch and as
+many sub-bands, P patches.
 """
 
 from __future__ import annotations
@@ -10,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["patch", "unpatch"]
+__all__ = ["haar_matrix", "patch", "unpatch"]
 
 # 1/sqrt(2) as each precision holds it. The published filter taps are a buffer of the network, so
 # they are rounded with it.
@@ -20,7 +24,7 @@ _SCALE = 2 * math.sqrt(2)
 _DIMS = (2, 3, 4)
 
 
-def patch(video_BCTHW: Tensor, *, size: int) -> Tensor:
+def patch(video_BCTHW: Tensor, matrix_KK: Tensor) -> Tensor:
     """Trade ``size**3`` neighbouring samples for as many channels.
 
     Frame 0 is repeated ``size - 1`` times in front, so that 1 + k*size frames give 1 + k. Each of
@@ -29,21 +33,27 @@ def patch(video_BCTHW: Tensor, *, size: int) -> Tensor:
 
     Args:
         video_BCTHW: Floating point; T = 1 + k*size, H and W multiples of ``size``.
-        size: A power of two; 1 changes nothing.
+        matrix_KK: `haar_matrix` of that size.
     """
+    size = _size(matrix_KK)
     x = video_BCTHW
-    if size > 1:
-        x = torch.cat([x[:, :, :1].expand(-1, -1, size - 1, -1, -1), x], dim=2)
+    if size == 1:
+        return x
+    x = torch.cat([x[:, :, :1].expand(-1, -1, size - 1, -1, -1), x], dim=2)
+    if x.dtype == torch.float32:
+        return _patch_at_once(x, matrix_KK)
     for _ in range(int(math.log2(size))):
-        bands = [x]
-        for dim in _DIMS:
-            bands = [half for band in bands for half in _split(band, dim)]
-        x = torch.cat(bands, dim=1) / _SCALE
+        x = _step(x)
     return x
 
 
-def unpatch(bands_BCTHW: Tensor, *, size: int) -> Tensor:
+def unpatch(bands_BCTHW: Tensor, matrix_KK: Tensor) -> Tensor:
     """Undo `patch`: exact up to rounding for what `patch` made, and defined for any other input."""
+    size = _size(matrix_KK)
+    if size == 1:
+        return bands_BCTHW
+    if bands_BCTHW.dtype == torch.float32:
+        return _unpatch_at_once(bands_BCTHW, matrix_KK)[:, :, size - 1 :]
     x = bands_BCTHW
     for _ in range(int(math.log2(size))):
         bands = list((x * _SCALE).chunk(8, dim=1))
@@ -51,6 +61,50 @@ def unpatch(bands_BCTHW: Tensor, *, size: int) -> Tensor:
             bands = [_join(bands[i], bands[i + 1], dim) for i in range(0, len(bands), 2)]
         x = bands[0]
     return x[:, :, size - 1 :]
+
+
+def haar_matrix(size: int) -> Tensor:
+    """``[K, K]`` float32 on the CPU: row k gives sub-band k of a patch in (t, h, w) raster order.
+
+    Args:
+        size: A power of two; 1 changes nothing.
+    """
+    x = torch.eye(size**3, dtype=torch.float32, device="cpu").view(-1, 1, size, size, size)
+    for _ in range(int(math.log2(size))):
+        x = _step(x)
+    return x.flatten(1).T
+
+
+def _size(matrix_KK: Tensor) -> int:
+    return round(matrix_KK.shape[0] ** (1 / 3))
+
+
+def _patch_at_once(x_BCTHW: Tensor, matrix_KK: Tensor) -> Tensor:
+    size = _size(matrix_KK)
+    patches = x_BCTHW.unflatten(4, (-1, size)).unflatten(3, (-1, size)).unflatten(2, (-1, size))
+    # B C t p h p w p -> B t h w C (p p p)
+    samples = patches.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(5)
+    with torch.autocast(x_BCTHW.device.type, enabled=False):
+        bands = samples @ matrix_KK.T
+    # Sub-bands outermost, colours innermost.
+    return bands.transpose(4, 5).flatten(4).permute(0, 4, 1, 2, 3)
+
+
+def _unpatch_at_once(bands_BCTHW: Tensor, matrix_KK: Tensor) -> Tensor:
+    size = _size(matrix_KK)
+    bands = bands_BCTHW.permute(0, 2, 3, 4, 1).unflatten(4, (size**3, -1)).transpose(4, 5)
+    with torch.autocast(bands_BCTHW.device.type, enabled=False):
+        # The inverse is the transpose, scaled: the matrix has orthogonal rows of length size**-1.5.
+        samples = bands @ (matrix_KK * size**3)
+    patches = samples.unflatten(5, (size, size, size)).permute(0, 4, 1, 5, 2, 6, 3, 7)
+    return patches.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+
+def _step(x: Tensor) -> Tensor:
+    bands = [x]
+    for dim in _DIMS:
+        bands = [half for band in bands for half in _split(band, dim)]
+    return torch.cat(bands, dim=1) / _SCALE
 
 
 def _split(x: Tensor, dim: int) -> tuple[Tensor, Tensor]:
