@@ -1,7 +1,7 @@
 """Attention: within a frame, back in time, and over all earlier frames at once.
 
 Shapes: B videos, C channels, T frames, H rows, W columns; N = T*H*W tokens in (t, h, w) raster
-order, G heads of D channels, P = B*H*W pixels, F = B*T frames, L = H*W tokens of a frame.
+order, G heads of D channels, L = H*W pixels or tokens of a frame.
 """
 
 from __future__ import annotations
@@ -59,13 +59,12 @@ class SpatialAttention(_SingleHead):
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Same shape."""
         h = self.norm(x_BCTHW)
-        q_FLC, k_FLC, v_FLC = (
-            layer(h).permute(0, 2, 3, 4, 1).flatten(2, 3).flatten(0, 1)
-            for layer in (self.q, self.k, self.v)
+        # Frames in the place of heads: the fast kernels want four dimensions.
+        q_BTLC, k_BTLC, v_BTLC = (
+            layer(h).permute(0, 2, 3, 4, 1).flatten(2, 3) for layer in (self.q, self.k, self.v)
         )
-        y_FLC = F.scaled_dot_product_attention(q_FLC, k_FLC, v_FLC)
-        b, _, t, height, width = x_BCTHW.shape
-        y_BCTHW = y_FLC.unflatten(1, (height, width)).unflatten(0, (b, t)).permute(0, 4, 1, 2, 3)
+        y_BTLC = F.scaled_dot_product_attention(q_BTLC, k_BTLC, v_BTLC)
+        y_BCTHW = y_BTLC.unflatten(2, x_BCTHW.shape[3:]).permute(0, 4, 1, 2, 3)
         return x_BCTHW + self.proj_out(y_BCTHW)
 
 
@@ -75,10 +74,10 @@ class TemporalAttention(_SingleHead):
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Same shape."""
         h = self.norm(x_BCTHW)
-        q_PTC, k_PTC, v_PTC = (
-            layer(h).permute(0, 3, 4, 2, 1).flatten(0, 2) for layer in (self.q, self.k, self.v)
+        # Pixels in the place of heads.
+        q_BLTC, k_BLTC, v_BLTC = (
+            layer(h).permute(0, 3, 4, 2, 1).flatten(1, 2) for layer in (self.q, self.k, self.v)
         )
-        y_PTC = F.scaled_dot_product_attention(q_PTC, k_PTC, v_PTC, is_causal=True)
-        b, _, _, height, width = x_BCTHW.shape
-        y_BCTHW = y_PTC.unflatten(0, (b, height, width)).permute(0, 4, 3, 1, 2)
+        y_BLTC = F.scaled_dot_product_attention(q_BLTC, k_BLTC, v_BLTC, is_causal=True)
+        y_BCTHW = y_BLTC.unflatten(1, x_BCTHW.shape[3:]).permute(0, 4, 3, 1, 2)
         return x_BCTHW + self.proj_out(y_BCTHW)

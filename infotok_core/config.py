@@ -43,6 +43,9 @@ class TransformerConfig:
     """Latent rows and columns the rotary table reaches: 768 pixels at spatial compression 8."""
     double_projection: bool = True
     """Apply the input projection twice, as the published weights expect (facts B1)."""
+    mask_embedding: bool = False
+    """Tell the decompressor which positions were dropped, by a learned vector in their place. The
+    published network cannot tell a dropped position from the code 0 (facts section 0, D3)."""
 
     def __post_init__(self) -> None:
         if self.hidden % self.heads or (self.hidden // self.heads) % 4:
@@ -76,6 +79,8 @@ class TokenizerConfig:
     temporal_compression: int
     transformer: TransformerConfig | None
     """None: the plain base tokenizer."""
+    latent_router: int = 0
+    """Width of the head that predicts the information from the latent; 0: there is none."""
 
     def __post_init__(self) -> None:
         for name in ("patch_size", "spatial_compression", "temporal_compression"):
@@ -184,12 +189,23 @@ def mini() -> TokenizerConfig:
     )
 
 
+# Choices that format version 1 did not have at first: written only where they are made, so that
+# the fingerprint of a network that does not use them stays what it was.
+_LATER = {"mask_embedding": False, "latent_router": 0}
+
+
 def to_dict(config: TokenizerConfig) -> dict[str, Any]:
     """Plain JSON data; `from_dict` is the inverse."""
-    document = asdict(config)
+    document = _without_later(asdict(config))
+    if config.transformer is not None:
+        document["transformer"] = _without_later(document["transformer"])
     document["channels_mult"] = list(config.channels_mult)
     document["levels"] = list(config.levels)
     return document
+
+
+def _without_later(document: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in document.items() if k not in _LATER or v != _LATER[k]}
 
 
 def from_dict(document: Mapping[str, Any]) -> TokenizerConfig:
@@ -211,7 +227,7 @@ def from_dict(document: Mapping[str, Any]) -> TokenizerConfig:
 
 def _require_keys(values: Mapping[str, Any], kind: type) -> None:
     names = {field.name for field in fields(kind)}
-    if set(values) != names:
+    if not names - set(_LATER) <= set(values) <= names:
         raise ValueError(
             f"{kind.__name__}: missing keys {sorted(names - set(values))}, "
             f"unknown keys {sorted(set(values) - names)}"

@@ -6,7 +6,6 @@ Shapes: B videos, C channels, T frames, H rows, W columns.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infotok_core.config import TokenizerConfig
@@ -60,6 +59,6 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(x))
         for level in reversed(self.up):
             x = level(x)
-        x = self.conv_out(F.silu(self.norm_out(x)))
+        x = self.conv_out(self.norm_out(x, silu=True))
         # In the precision of the weights: autocast would put the video itself into bfloat16.
         return unpatch(x.to(self.haar.dtype), self.haar)

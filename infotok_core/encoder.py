@@ -6,7 +6,6 @@ Shapes: B videos, C channels, T frames, H rows, W columns.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from infotok_core.attention import SpatialAttention, TemporalAttention
@@ -75,4 +74,4 @@ class Encoder(nn.Module):
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last_3d))
         for level in self.down:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(self.norm_out(self.mid(x), silu=True))

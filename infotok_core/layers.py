@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from infotok_core import fused
+
 __all__ = [
     "Downsample",
     "FrameNorm",
@@ -45,7 +47,10 @@ def unfold_frames(x_NCHW: Tensor, *, num_frames: int) -> Tensor:
 
 def prepend_first_frame(x_BCTHW: Tensor, *, times: int) -> Tensor:
     """Repeat frame 0 in front, the causal padding in time."""
-    return torch.cat([x_BCTHW[:, :, :1]] * times + [x_BCTHW], dim=2)
+    # Spelt out, because `cat` of single frames would otherwise leave the channels-last order.
+    x_BTHWC = x_BCTHW.permute(0, 2, 3, 4, 1)
+    padded_BTHWC = torch.cat([x_BTHWC[:, :1]] * times + [x_BTHWC], dim=1)
+    return padded_BTHWC.permute(0, 4, 1, 2, 3)
 
 
 class SpatialConv(nn.Module):
@@ -106,9 +111,23 @@ class FrameNorm(nn.Module):
         super().__init__()
         self.norm = nn.GroupNorm(1, channels, eps=_NORM_EPS)
 
-    def forward(self, x_BCTHW: Tensor) -> Tensor:
-        """Same shape and dtype."""
-        return unfold_frames(self.norm(fold_frames(x_BCTHW)), num_frames=x_BCTHW.shape[2])
+    def forward(self, x_BCTHW: Tensor, *, silu: bool = False) -> Tensor:
+        """Same shape and dtype (bfloat16 under autocast); followed by SiLU if asked."""
+        if fused.applies(x_BCTHW):
+            return self._fused(x_BCTHW, silu=silu)
+        y = unfold_frames(self.norm(fold_frames(x_BCTHW)), num_frames=x_BCTHW.shape[2])
+        return F.silu(y) if silu else y
+
+    def _fused(self, x_BCTHW: Tensor, *, silu: bool) -> Tensor:
+        x_BTHWC = x_BCTHW.permute(0, 2, 3, 4, 1).contiguous()
+        y_FLC = fused.norm_silu(
+            x_BTHWC.flatten(2, 3).flatten(0, 1),
+            self.norm.weight,
+            self.norm.bias,
+            eps=_NORM_EPS,
+            silu=silu,
+        )
+        return y_FLC.view(x_BTHWC.shape).permute(0, 4, 1, 2, 3)
 
 
 class ResBlock(nn.Module):
@@ -126,8 +145,8 @@ class ResBlock(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """``[B, out_channels, T, H, W]``."""
-        h = self.conv1(F.silu(self.norm1(x_BCTHW)))
-        h = self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(self.norm1(x_BCTHW, silu=True))
+        h = self.conv2(self.norm2(h, silu=True))
         return cast(Tensor, self.nin_shortcut(x_BCTHW) + h)
 
 

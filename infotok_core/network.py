@@ -5,6 +5,8 @@ Shapes: B videos, C channels, T frames, H rows, W columns; lower-case t, h, w th
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -36,6 +38,8 @@ class Network(nn.Module):
         self.quantizer = FSQ(config.levels)
         if config.transformer is not None:
             self._add_transformers(config)
+        if config.latent_router:
+            self.information_head = _information_head(config)
 
     def _add_transformers(self, config: TokenizerConfig) -> None:
         inner = config.transformer
@@ -57,6 +61,8 @@ class Network(nn.Module):
         self.vit_decoder = nn.ModuleList(
             TransformerLayer(inner) for _ in range(inner.decoder_layers)
         )
+        if inner.mask_embedding:
+            self.dropped_embed = nn.Parameter(torch.zeros(inner.hidden))
         rows, columns = rotary_tables(inner)
         self.register_buffer("row_turns", rows, persistent=False)
         self.register_buffer("column_turns", columns, persistent=False)
@@ -86,19 +92,39 @@ class Network(nn.Module):
         """Codes (0 where dropped) to the decompressor's input ``[B, z, t, h, w]``."""
         return self.post_quant_conv(codes_BCthw.to(self.post_quant_conv.conv3d.weight.dtype))
 
-    def decompress(self, latent_Bzthw: Tensor) -> Tensor:
-        """The latent after the decompressor's transformer; same shape. Identity without one."""
+    def decompress(self, latent_Bzthw: Tensor, keep_B1thw: Tensor | None = None) -> Tensor:
+        """The latent after the decompressor's transformer; same shape. Identity without one.
+
+        Args:
+            latent_Bzthw: See `embed`.
+            keep_B1thw: 0 where dropped; None: nothing was. Only a network with a mask embedding
+                looks at it, the published one does not.
+        """
         if self.config.transformer is None:
             return latent_Bzthw
-        return self._transform(self.vit_decoder, latent_Bzthw)
+        return self._transform(self.vit_decoder, latent_Bzthw, keep_B1thw)
 
     def decode(self, latent_Bzthw: Tensor) -> Tensor:
         """The video ``[B, 3, T, H, W]``, unclamped."""
         return self.decoder(latent_Bzthw)
 
-    def decode_codes(self, codes_BCthw: Tensor) -> Tensor:
-        """Codes to video: `embed`, `decompress`, `decode`."""
-        return self.decode(self.decompress(self.embed(codes_BCthw)))
+    def decode_codes(self, codes_BCthw: Tensor, keep_B1thw: Tensor | None = None) -> Tensor:
+        """Codes (0 where dropped) to video: `embed`, `decompress`, `decode`."""
+        return self.decode(self.decompress(self.embed(codes_BCthw), keep_B1thw))
+
+    def predict_information(self, latent_Bzthw: Tensor) -> Tensor:
+        """The information of each token ``[B, t, h, w]``, > 0, guessed from a compressed latent.
+
+        Stands in for `token_information` without the decoder's pass.
+
+        Raises:
+            ValueError: If the network has no latent router.
+        """
+        if not self.config.latent_router:
+            raise ValueError("this network has no latent router: its configuration says 0")
+        logarithm_B1thw: Tensor = self.information_head(latent_Bzthw).float()
+        # Errors lie in [0, 2]; the bounds keep a wild guess finite in float16.
+        return logarithm_B1thw.squeeze(1).clamp(-10, 1).exp()
 
     def tokenize(self, video_BCTHW: Tensor) -> Quantized:
         """Video to codes and indices: `encode`, `compress`, `quantize`."""
@@ -107,12 +133,19 @@ class Network(nn.Module):
     def forward(self, video_BCTHW: Tensor, keep_Bthw: Tensor | None = None) -> Tensor:
         """Reconstruct without the positions where ``keep`` is 0; their codes get no gradient."""
         codes = self.tokenize(video_BCTHW).codes_BCTHW
-        if keep_Bthw is not None:
-            codes = codes * keep_Bthw.unsqueeze(1).to(codes.dtype)
-        return self.decode_codes(codes)
+        if keep_Bthw is None:
+            return self.decode_codes(codes)
+        keep_B1thw = keep_Bthw.unsqueeze(1).to(codes.dtype)
+        return self.decode_codes(codes * keep_B1thw, keep_B1thw)
 
-    def _transform(self, layers: nn.ModuleList, latent_Bzthw: Tensor) -> Tensor:
+    def _transform(
+        self, layers: nn.ModuleList, latent_Bzthw: Tensor, keep_B1thw: Tensor | None = None
+    ) -> Tensor:
         x = _per_position(self.vit_conv, latent_Bzthw)
+        inner = self.config.transformer
+        if keep_B1thw is not None and inner is not None and inner.mask_embedding:
+            dropped_B1thw = 1 - keep_B1thw.to(x.dtype)
+            x = x + dropped_B1thw * self.dropped_embed.to(x.dtype).view(-1, 1, 1, 1)
         x = run_stack(
             layers,
             x,
@@ -121,6 +154,23 @@ class Network(nn.Module):
             column_turns=self.column_turns,
         )
         return _per_position(self.post_vit_conv, x)
+
+
+def _information_head(config: TokenizerConfig) -> nn.Sequential:
+    width = config.latent_router
+    head = nn.Sequential(
+        SpatialConv(config.z_channels, width),
+        nn.SiLU(),
+        SpatialConv(width, width, kernel=3, padding=1),
+        nn.SiLU(),
+        SpatialConv(width, 1),
+    )
+    last = cast(SpatialConv, head[-1]).conv3d
+    nn.init.zeros_(last.weight)
+    assert last.bias is not None
+    # About what a trained network's error is.
+    nn.init.constant_(last.bias, -3.0)
+    return head
 
 
 def _per_position(layer: nn.Module, x_BCTHW: Tensor) -> Tensor:

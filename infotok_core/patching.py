@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 __all__ = ["haar_matrix", "patch", "unpatch"]
@@ -85,7 +86,7 @@ def _patch_at_once(x_BCTHW: Tensor, matrix_KK: Tensor) -> Tensor:
     # B C t p h p w p -> B t h w C (p p p)
     samples = patches.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(5)
     with torch.autocast(x_BCTHW.device.type, enabled=False):
-        bands = samples @ matrix_KK.T
+        bands = F.linear(samples, matrix_KK)
     # Sub-bands outermost, colours innermost.
     return bands.transpose(4, 5).flatten(4).permute(0, 4, 1, 2, 3)
 
@@ -95,7 +96,7 @@ def _unpatch_at_once(bands_BCTHW: Tensor, matrix_KK: Tensor) -> Tensor:
     bands = bands_BCTHW.permute(0, 2, 3, 4, 1).unflatten(4, (size**3, -1)).transpose(4, 5)
     with torch.autocast(bands_BCTHW.device.type, enabled=False):
         # The inverse is the transpose, scaled: the matrix has orthogonal rows of length size**-1.5.
-        samples = bands @ (matrix_KK * size**3)
+        samples = F.linear(bands.contiguous(), matrix_KK.T * size**3)
     patches = samples.unflatten(5, (size, size, size)).permute(0, 4, 1, 5, 2, 6, 3, 7)
     return patches.flatten(6, 7).flatten(4, 5).flatten(2, 3)
 

@@ -184,5 +184,5 @@ class Tokenizer:
 
     def _reconstruct(self, codes_Bthw: Tensor, keep_Bthw: Tensor) -> Tensor:
         codes_BCthw = self.network.dequantize(codes_Bthw)
-        kept = codes_BCthw * keep_Bthw.unsqueeze(1).to(codes_BCthw.dtype)
-        return to_uint8(self.network.decode_codes(kept))
+        keep_B1thw = keep_Bthw.unsqueeze(1).to(codes_BCthw.dtype)
+        return to_uint8(self.network.decode_codes(codes_BCthw * keep_B1thw, keep_B1thw))

@@ -1,104 +1,272 @@
-"""The training loop: one device, L1, information-ranked dropping, averaged weights.
+"""The training loop: one stage on one or several devices, resumable to the bit on a CPU.
 
-A simple form of the paper's Algorithm 1: encode, compress, quantise, drop the least informative
-tokens, decompress, decode, and pull the reconstruction towards the video. The share to keep, beta,
-is drawn for each clip from a small set ("Flex"); what is kept is decided by the network's own error
-at full rate, as at inference. A run is one or more stages of fixed shape. There is
-no torch.compile: on one H200 it had not finished compiling this network after five minutes, a third
-of the time that the whole training takes.
+Everything random is a function of seed and step, so the position in a run is a number. A step on a
+GPU is recorded once as a CUDA graph and replayed: the network is small, and launching its kernels
+one by one would take longer than running them.
 
-Shapes: B clips, C colours, T frames, H rows, W columns; t, h, w latent grid, N = t*h*w tokens.
+Shapes: B clips, T frames, H rows, W columns, C = 3 colours.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from infotok_core.information import token_information
 from infotok_core.network import Network
+from infotok_core.objective import METRICS, Objective, draw_betas
+from infotok_core.recipe import Stage
+from infotok_core.world import World
 
-__all__ = [
-    "TrainingConfig",
-    "TrainingReport",
-    "drop_tokens",
-    "evaluate",
-    "start_as_identity",
-    "to_pixels",
-    "train",
-]
+__all__ = ["Clips", "Progress", "TrainingError", "Trainer", "grow", "start_as_identity"]
+
+_GRAPH_WARMUP = 3
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on: the message says at which step, and why."""
+
+
+class Clips(Protocol):
+    """Where the clips come from."""
+
+    def batch(self, step: int) -> Tensor:
+        """This process's clips of a step: uint8 ``[B, T, H, W, 3]`` on its device."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingConfig:
-    """One stage of training.
+class Progress:
+    """What `Trainer.run` tells every ``log_every`` steps.
 
-    Raises:
-        ValueError: If neither steps nor minutes end it, or a rate is outside (0, 1].
+    Attributes:
+        step: Steps done.
+        metrics: Means since the last time, by the names of `METRICS`.
+        learning_rate: Of the last step.
+        stopped: True on the last one, if the run was asked to stop before its end.
     """
 
-    frames: int = 17
-    crop: int = 128
-    batch_size: int = 32
-    steps: int | None = None
-    """Stop after this many steps, or"""
-    minutes: float | None = None
-    """after this long; the learning rate falls along whichever is nearer to its end."""
-    learning_rate: float = 1e-3
-    warmup_steps: int = 200
-    final_learning_rate: float = 0.02
-    """Where the cosine ends, as a share of ``learning_rate``."""
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    ema_decay: float = 0.999
-    rates: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
-    """Shares to keep, drawn uniformly for each clip."""
-    transformers: bool = True
-    """False trains the base tokenizer alone: nothing compressed, nothing dropped."""
-    autocast: bool = False
-    """bfloat16 where that is safe (GPU)."""
-    log_every: int = 100
-    seed: int = 0
+    step: int
+    metrics: dict[str, float]
+    learning_rate: float
+    stopped: bool = False
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """One stage: a network that is trained in place, and its averaged copy, which is what to keep.
+
+    Attributes:
+        network: On its device; the parameters the stage does not train are frozen.
+        averaged: Same device, same shape.
+        stage: What to do.
+        world: Who else does it.
+        perceptual: Needed where the stage asks for it.
+        step: Steps done so far.
+    """
+
+    network: Network
+    averaged: Network
+    stage: Stage
+    world: World = field(default_factory=World)
+    perceptual: nn.Module | None = None
+    step: int = 0
 
     def __post_init__(self) -> None:
-        if self.steps is None and self.minutes is None:
-            raise ValueError("a training stage needs an end: steps or minutes")
-        if not self.rates or not all(0 < rate <= 1 for rate in self.rates):
-            raise ValueError(f"rates must lie in (0, 1], not {self.rates}")
+        if self.stage.perceptual_weight and self.perceptual is None:
+            raise ValueError("perceptual_weight > 0 needs a perceptual network")
+        self.world.share(self.stage.batch_size)
+        self.device = next(self.network.parameters()).device
+        _channels_last(self.network)
+        _channels_last(self.averaged)
+        trained = _trained_parameters(self.network, self.stage)
+        self.network.requires_grad_(requires_grad=False).train()
+        for parameter in trained:
+            parameter.requires_grad_(requires_grad=True)
+        self._trained = trained
+        self._averaged = _trained_parameters(self.averaged, self.stage)
+        self.averaged.requires_grad_(requires_grad=False).eval()
+        self.objective = Objective(
+            self.network, self.stage, world=self.world, perceptual=self.perceptual
+        )
+        self._optimizer = torch.optim.AdamW(
+            trained,
+            lr=self.stage.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=self.stage.weight_decay,
+            fused=self.device.type == "cuda",
+        )
+
+    @classmethod
+    def start(cls, network: Network, stage: Stage, **options: Any) -> Trainer:  # noqa: ANN401
+        """A stage from its first step; the averaged weights start as the present ones."""
+        averaged = copy.deepcopy(network)
+        return cls(network=network, averaged=averaged, stage=stage, **options)
+
+    def state(self) -> dict[str, Any]:
+        """All that `resume` needs: tensors and numbers."""
+        return {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "elbo_sum": self.objective.elbo_sum,
+            "elbo_weight": self.objective.elbo_weight,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on where `state` was taken, on any device.
+
+        Raises:
+            RuntimeError: If it is another network's.
+        """
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.averaged.load_state_dict(state["averaged"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.objective.elbo_sum.copy_(state["elbo_sum"])
+        self.objective.elbo_weight.copy_(state["elbo_weight"])
+
+    def run(
+        self,
+        clips: Clips,
+        *,
+        report: Callable[[Progress], None],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> bool:
+        """Train to the end of the stage; True, or False if asked to stop before.
+
+        Args:
+            clips: Of the stage's shape.
+            report: Called every ``log_every`` steps and after the last, when `state` may be taken.
+            should_stop: Asked then; one process of the world suffices.
+
+        Raises:
+            TrainingError: If the loss is no longer a number.
+        """
+        forward_backward = self._recorded() if self.device.type == "cuda" else self._step
+        total = torch.zeros(len(METRICS), device=self.device)
+        logged = self.step
+        while self.step < self.stage.steps:
+            rate = _learning_rate(self.stage, self.step)
+            video, beta_B = clips.batch(self.step), self._betas()
+            total += forward_backward(video, beta_B)
+            self._update(rate)
+            self.step += 1
+            if self.step % self.stage.log_every and self.step < self.stage.steps:
+                continue
+            # The only wait for the device in the loop.
+            total /= self.step - logged
+            self.world.average([total])
+            metrics = dict(zip(METRICS, total.tolist(), strict=True))
+            if not math.isfinite(metrics["loss"]):
+                raise TrainingError(f"the loss became {metrics['loss']} by step {self.step}")
+            done = self.step == self.stage.steps
+            stopped = self.world.any(should_stop(), self.device) and not done
+            report(
+                Progress(step=self.step, metrics=metrics, learning_rate=rate, stopped=stopped)
+            )
+            total.zero_()
+            logged = self.step
+            if stopped:
+                return False
+        return True
+
+    def _betas(self) -> Tensor:
+        share = self.world.share(self.stage.batch_size)
+        betas = draw_betas(self.stage, self.step)[self.world.rank * share :][:share]
+        return torch.from_numpy(betas.copy()).to(self.device, non_blocking=True)
+
+    def _step(self, video_u8_BTHWC: Tensor, beta_B: Tensor) -> Tensor:
+        """Forward, backward, gradients averaged over the world; the metrics."""
+        for parameter in self._trained:
+            parameter.grad = None
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            loss, metrics = self.objective(video_u8_BTHWC, beta_B)
+        loss.backward()
+        self.world.average([p.grad for p in self._trained if p.grad is not None])
+        return metrics
+
+    def _recorded(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """`_step` as a CUDA graph over fixed memory: gradients appear where they did before."""
+        stage, share = self.stage, self.world.share(self.stage.batch_size)
+        shape = (share, stage.clip_frames, stage.crop, stage.crop, 3)
+        video = torch.randint(0, 256, shape, dtype=torch.uint8, device=self.device)
+        beta = torch.ones(share, device=self.device)
+        before = [self.objective.elbo_sum.clone(), self.objective.elbo_weight.clone()]
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            # Lets libraries choose their kernels and allocate their workspaces.
+            for _ in range(_GRAPH_WARMUP):
+                self._step(video, beta)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            metrics = self._step(video, beta)
+        self.objective.elbo_sum.copy_(before[0])
+        self.objective.elbo_weight.copy_(before[1])
+
+        def replay(video_u8_BTHWC: Tensor, beta_B: Tensor) -> Tensor:
+            video.copy_(video_u8_BTHWC)
+            beta.copy_(beta_B)
+            graph.replay()
+            return metrics
+
+        return replay
+
+    @torch.no_grad()
+    def _update(self, learning_rate: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        nn.utils.clip_grad_norm_(self._trained, self.stage.clip_norm)
+        self._optimizer.step()
+        # Young averages follow quickly, or the first steps would linger in them.
+        decay = min(self.stage.ema_decay, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self._averaged, self._trained, 1 - decay)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingReport:
-    """How a stage went."""
+def _trained_parameters(network: Network, stage: Stage) -> list[nn.Parameter]:
+    """The parameters a stage trains, always in the same order."""
 
-    steps: int
-    seconds: float
-    losses: tuple[float, ...]
-    """Mean L1 of each ``log_every`` steps."""
+    def wanted(name: str) -> bool:
+        transformer = name.startswith(("vit_", "temporal_embed", "post_vit_conv", "dropped_embed"))
+        router = name.startswith("information_head")
+        match stage.part:
+            case "base":
+                return not transformer and not router
+            case "compressor":
+                return transformer
+            case "latent_router":
+                return router
+            case "all":
+                return not router
+
+    chosen = [p for name, p in network.named_parameters() if wanted(name)]
+    if not chosen:
+        raise ValueError(f"part = {stage.part}, but this network has no such parameters")
+    return chosen
 
 
-def to_pixels(video_u8_BTHWC: Tensor) -> Tensor:
-    """uint8 clips to the network's ``[B, C, T, H, W]`` in [-1, 1], float32."""
-    return video_u8_BTHWC.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+def _learning_rate(stage: Stage, step: int) -> float:
+    warmup = min(1.0, (step + 1) / max(1, stage.warmup_steps))
+    cosine = (1 + math.cos(math.pi * step / stage.steps)) / 2
+    floor = stage.final_learning_rate
+    return stage.learning_rate * warmup * (floor + (1 - floor) * cosine)
 
 
-def drop_tokens(information_Bthw: Tensor, rate_B: Tensor) -> Tensor:
-    """Keep the round(rate * N) tokens of highest information in each clip, at least one.
-
-    Unlike `router.select` it breaks ties as the sort happens to, which training does not mind.
-
-    Returns:
-        float32 ``[B, 1, t, h, w]``, 1 = kept.
-    """
-    flat_BN = information_Bthw.flatten(1)
-    budget_B = (rate_B * flat_BN.shape[1]).round().clamp(min=1)
-    rank_BN = flat_BN.argsort(dim=1, descending=True).argsort(dim=1)
-    return (rank_BN < budget_B[:, None]).float().view_as(information_Bthw).unsqueeze(1)
+@torch.no_grad()
+def _channels_last(network: nn.Module) -> None:
+    """The memory order of the activations; see layers.py."""
+    for parameter in network.parameters():
+        if parameter.dim() == 5:
+            layout = torch.channels_last_3d
+            parameter.data = parameter.data.contiguous(memory_format=layout)
 
 
 @torch.no_grad()
@@ -110,143 +278,34 @@ def start_as_identity(network: Network) -> None:
     if network.config.transformer is None:
         return
     for stack in (network.vit_encoder, network.vit_decoder):
-        for name, parameter in stack.named_parameters():
-            if name.endswith(("out_proj.weight", "w2.weight")):
-                parameter.zero_()
+        _silence(stack)
     network.temporal_embed.zero_()
 
 
-class _Objective(nn.Module):
-    """One forward pass to the loss."""
-
-    def __init__(self, network: Network, *, transformers: bool) -> None:
-        super().__init__()
-        self.network = network
-        self.transformers = transformers
-
-    def forward(self, video_BCTHW: Tensor, rate_B: Tensor) -> Tensor:
-        network = self.network
-        latent = network.encode(video_BCTHW)
-        if self.transformers:
-            latent = network.compress(latent)
-        codes = network.quantize(latent).codes_BCTHW
-        if self.transformers:
-            with torch.no_grad():
-                full = self._decode(codes).float()
-                information = token_information(
-                    video_BCTHW,
-                    full,
-                    temporal=network.config.temporal_compression,
-                    spatial=network.config.spatial_compression,
-                )
-            codes = codes * drop_tokens(information, rate_B)
-        return (video_BCTHW - self._decode(codes).float()).abs().mean()
-
-    def _decode(self, codes: Tensor) -> Tensor:
-        latent = self.network.embed(codes)
-        return self.network.decode(self.network.decompress(latent) if self.transformers else latent)
-
-
-def train(
-    network: Network,
-    sample: Callable[[], Tensor],
-    config: TrainingConfig,
-    *,
-    clock: Callable[[], float],
-    log: Callable[[str], None],
-) -> tuple[Network, TrainingReport]:
-    """Run one stage; ``network`` is trained in place, its averaged copy is what to keep.
-
-    Args:
-        network: On the device to train on.
-        sample: Gives a batch of clips, uint8 ``[B, T, H, W, 3]`` on that device.
-        clock: Monotonic seconds.
-        log: Takes a line every ``log_every`` steps.
-
-    Returns:
-        The network with exponentially averaged weights, in eval mode, and the report.
-    """
-    device = next(network.parameters()).device
-    torch.manual_seed(config.seed)
-    averaged = copy.deepcopy(network).eval().requires_grad_(False)
-    objective: nn.Module = _Objective(network.train(), transformers=config.transformers)
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=config.learning_rate,
-        betas=(0.9, 0.99),
-        weight_decay=config.weight_decay,
-        fused=device.type == "cuda",
-    )
-    rates = torch.tensor(config.rates, device=device)
-    started, step, losses = clock(), 0, list[float]()
-    running = torch.zeros((), device=device)
-    while (progress := _progress(config, step, clock() - started)) < 1:
-        for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(config, step, progress)
-        video = to_pixels(sample())
-        rate_B = rates[torch.randint(len(rates), (len(video),), device=device)]
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.autocast):
-            loss = objective(video, rate_B)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.clip_norm)
-        optimizer.step()
-        # Young averages follow quickly, or the first steps would linger in them.
-        _average(averaged, network, decay=min(config.ema_decay, (1 + step) / (10 + step)))
-        running += loss.detach()
-        step += 1
-        if step % config.log_every == 0:
-            # The only wait for the device in the loop.
-            losses.append(running.item() / config.log_every)
-            running.zero_()
-            speed = step / (clock() - started)
-            log(f"step {step} ({progress:.0%}), L1 {losses[-1]:.4f}, {speed:.1f} steps/s")
-    return averaged, TrainingReport(steps=step, seconds=clock() - started, losses=tuple(losses))
-
-
-def _progress(config: TrainingConfig, step: int, seconds: float) -> float:
-    by_steps = step / config.steps if config.steps else 0.0
-    by_time = seconds / (60 * config.minutes) if config.minutes else 0.0
-    return max(by_steps, by_time)
-
-
-def _learning_rate(config: TrainingConfig, step: int, progress: float) -> float:
-    warmup = min(1.0, (step + 1) / max(1, config.warmup_steps))
-    cosine = (1 + math.cos(math.pi * progress)) / 2
-    floor = config.final_learning_rate
-    return config.learning_rate * warmup * (floor + (1 - floor) * cosine)
+def _silence(module: nn.Module) -> None:
+    """Zero the last layer of every residual branch: a block then returns its input."""
+    for name, parameter in module.named_parameters():
+        if name.endswith(("out_proj.weight", "w2.weight")) or ".conv2.1." in f".{name}":
+            parameter.zero_()
 
 
 @torch.no_grad()
-def _average(averaged: nn.Module, network: nn.Module, *, decay: float) -> None:
-    for mine, theirs in zip(averaged.parameters(), network.parameters(), strict=True):
-        mine.lerp_(theirs, 1 - decay)
+def grow(small: Network, large: Network) -> None:
+    """Give a deeper network the function of a shallower one of the same widths.
 
+    Blocks and layers that both have are copied; the further ones of ``large`` start as identity.
 
-@torch.inference_mode()
-def evaluate(network: Network, clips: Sequence[Tensor], rate: float) -> list[float]:
-    """PSNR in dB of each clip, every clip at the same rate.
-
-    Args:
-        network: In eval mode.
-        clips: uint8 ``[T, H, W, 3]`` each, T = 1 + 4k, on any device.
-        rate: Share of tokens to keep, in (0, 1]; 1 keeps all.
+    Raises:
+        ValueError: If a parameter of ``small`` has another shape in ``large``, or no place there.
     """
-    device = next(network.parameters()).device
-    results: list[float] = []
-    for clip in clips:
-        video = to_pixels(clip[None].to(device))
-        codes = network.quantize(network.compress(network.encode(video))).codes_BCTHW
-        full = network.decode(network.decompress(network.embed(codes)))
-        if rate < 1:
-            information = token_information(
-                video,
-                full,
-                temporal=network.config.temporal_compression,
-                spatial=network.config.spatial_compression,
-            )
-            keep = drop_tokens(information, torch.tensor([rate], device=device))
-            full = network.decode(network.decompress(network.embed(codes * keep)))
-        error = (full.clamp(-1, 1) - video).square().mean().item() / 4
-        results.append(-10 * math.log10(max(error, 1e-10)))
-    return results
+    given, taken = dict(small.named_parameters()), dict(large.named_parameters())
+    for name, values in given.items():
+        place = taken.get(name)
+        if place is None or place.shape != values.shape:
+            raise ValueError(f"{name} {list(values.shape)} has no place in the larger network")
+        place.copy_(values)
+    new = {name for name in taken if name not in given}
+    for prefix, module in large.named_modules():
+        names = [f"{prefix}.{name}" for name, _ in module.named_parameters()]
+        if names and new.issuperset(names):
+            _silence(module)

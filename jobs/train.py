@@ -2,149 +2,123 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import time
-import tomllib
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 import torch
+import torch.distributed as dist
 
-from infotok_core.checkpoint import load_checkpoint, save_directory
-from infotok_core.config import mini
-from infotok_core.errors import CheckpointError
-from infotok_core.network import Network, build_network
-from infotok_core.training import TrainingConfig, evaluate, start_as_identity
-from infotok_core.training import train as train_network
-from jobs.config import load_config
-from pipelines.errors import PipelineError
-from pipelines.sources import open_source
-from pipelines.training_data import decode_clips, random_crops
+from infotok_core.training import TrainingError
+from jobs.options import configuration_options, config_from
+from pipelines.errors import InterruptedRunError, PipelineError
+from pipelines.training_recipe import load_recipe
+from pipelines.training_run import TrainingJob, TrainingResult, run_training
 
 __all__ = ["train"]
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 @click.command()
 @click.argument("input_url", metavar="INPUT")
 @click.argument("output", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
-    "--stages",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    required=True,
-    help="TOML with one [[stage]] table per stage; see examples/train.toml.",
+    "--recipe", "recipe_file", type=_FILE, required=True,
+    help="TOML with the network, the data and the stages; see examples/train.toml.",
 )
-@click.option("--init", help="Checkpoint to start from; default: new weights of the mini network.")
-@click.option("--validation", help="Videos to measure PSNR on when done; never trained on.")
+@click.option("--init", help="Checkpoint to start from; default: new weights.")
+@click.option("--validation", help="Videos to measure PSNR on after each stage; never trained on.")
+@click.option("--validation-windows", default=64, show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: cuda if there is one.")
 @click.option(
-    "--card",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Markdown put on top of the model card.",
+    "--workers", type=click.IntRange(min=1),
+    help="Train on so many GPUs (processes on CPU) through Ray Train; torchrun works as well.",
 )
-@click.option("--size", default=256, show_default=True, help="Short side of the frames trained on.")
+@click.option("--max-minutes", type=float, help="Stop cleanly then; the same command goes on.")
+@click.option("--perceptual", type=_FILE, help="Weights of the perceptual loss (VGG16).")
+@click.option("--card", type=_FILE, help="Markdown put on top of the model card.")
+@configuration_options
 def train(
-    *, input_url: str, output: Path, stages: Path, init: str | None, validation: str | None,
-    device: str | None, card: Path | None, size: int,
+    *, input_url: str, output: Path, recipe_file: Path, init: str | None, validation: str | None,
+    validation_windows: int, device: Literal["cpu", "cuda"] | None, workers: int | None,
+    max_minutes: float | None, perceptual: Path | None, card: Path | None, **options: Any,  # noqa: ANN401
 ) -> None:  # fmt: skip
-    """Train on the videos of INPUT and write a checkpoint directory to OUTPUT."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    configs = _stages(stages)
-    network = _network(init).to(device).requires_grad_(requires_grad=True)
-    if device == "cuda":
-        torch.backends.cudnn.benchmark = True
-        torch.set_float32_matmul_precision("high")
-    clips = _clips(input_url, frames=max(config.frames for config in configs), size=size)
-    click.echo(f"{len(clips)} windows to train on, {device}", err=True)
-    # What does not fit is said here, and not after hours of training.
-    for config in configs:
-        _sampler(clips, config, "cpu")
-    held_out = _clips(validation, frames=33, size=size, square=True) if validation else []
-    record: list[dict[str, Any]] = []
-    for number, config in enumerate(configs, 1):
-        click.echo(f"stage {number}: {config}", err=True)
-        network, report = train_network(
-            network, _sampler(clips, config, device), config,
-            clock=time.monotonic, log=lambda line: click.echo(line, err=True),
-        )  # fmt: skip
-        record.append(
-            {"steps": report.steps, "seconds": round(report.seconds), "losses": report.losses}
-        )
-        _save(network, output, card, record)
-        network.requires_grad_(requires_grad=True)
-    result: dict[str, Any] = {"stages": record}
-    if held_out:
-        result["psnr_db"] = _validate(network, held_out)
-    result["fingerprint"] = _save(network, output, card, [result])
-    click.echo(json.dumps(result, indent=1))
+    """Train on the videos of INPUT and write a checkpoint directory to OUTPUT.
 
-
-def _stages(path: Path) -> list[TrainingConfig]:
+    Killed or stopped, the same command goes on where it was.
+    """
+    if options.get("checkpoint"):
+        raise click.UsageError("--checkpoint is not for training: name the start with --init")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8")).get("stage")
-        if not tables:
-            raise ValueError("there is no [[stage]]")
-        return [_stage(table) for table in tables]
-    except (TypeError, ValueError) as error:
-        raise click.UsageError(f"{path}: {error}") from error
-
-
-def _stage(table: dict[str, Any]) -> TrainingConfig:
-    if "rates" in table:
-        table = {**table, "rates": tuple(table["rates"])}
-    return TrainingConfig(**table)
-
-
-def _network(init: str | None) -> Network:
-    if init is None:
-        network = build_network(mini(), seed=0)
-        start_as_identity(network)
-        return network
-    try:
-        return load_checkpoint(init).network
-    except CheckpointError as error:
-        raise PipelineError(f"tokenizer: {error}") from error
-
-
-def _sampler(
-    clips: list[torch.Tensor], config: TrainingConfig, device: str
-) -> Callable[[], torch.Tensor]:
-    try:
-        return random_crops(
-            clips, frames=config.frames, crop=config.crop, batch_size=config.batch_size,
-            device=device, seed=config.seed,
-        )  # fmt: skip
+        recipe = load_recipe(recipe_file)
     except ValueError as error:
-        raise PipelineError(str(error)) from error
+        raise click.UsageError(str(error)) from error
+    job = TrainingJob(
+        input_url=input_url, output=output.absolute(), recipe=recipe, config=config_from(options),
+        init=init, validation=validation, validation_windows=validation_windows,
+        perceptual=perceptual, card=card,
+        max_s=None if max_minutes is None else 60 * max_minutes,
+    )  # fmt: skip
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if workers is None:
+        result = _in_this_process(job, device)
+    else:
+        from pipelines.training_cluster import train_on_cluster
+
+        result = train_on_cluster(job, device=device, workers=workers)
+    if result is not None:
+        click.echo(json.dumps({"finished": result.finished, **result.document}, indent=1))
 
 
-def _clips(url: str, *, frames: int, size: int, square: bool = False) -> list[torch.Tensor]:
-    config = load_config(
-        overrides={
-            "window.frames": frames,
-            "space.mode": "crop" if square else "keep",
-            "space.size": size,
-        }
-    )
-    source = open_source(url, config.source, config.source_storage)
-    return decode_clips(source, config, workers=os.cpu_count() or 1)
+def _in_this_process(job: TrainingJob, device: Literal["cpu", "cuda"]) -> TrainingResult | None:
+    """Alone, or as one of the processes torchrun has started; only the first has a result."""
+    with _stop_flag() as stop, _process_group(device) as (rank, place):
+        try:
+            result = run_training(
+                job, device=place, say=lambda line: click.echo(line, err=True),
+                should_stop=stop.is_set,
+            )  # fmt: skip
+        except TrainingError as error:
+            raise PipelineError(str(error)) from error
+        if stop.is_set() and not result.finished:
+            raise InterruptedRunError("stopped; the same command goes on from here")
+        return result if rank == 0 else None
 
 
-def _validate(network: Network, clips: list[torch.Tensor]) -> dict[str, float]:
-    means: dict[str, float] = {}
-    for rate in (1.0, 0.75, 0.5, 0.25):
-        psnr = evaluate(network.eval(), clips, rate)
-        means[f"{rate}"] = round(sum(psnr) / len(psnr), 3)
-    return means
+@contextlib.contextmanager
+def _process_group(
+    device: Literal["cpu", "cuda"],
+) -> Generator[tuple[int, torch.device]]:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield 0, torch.device(device)
+        return
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+    if device == "cuda":
+        torch.cuda.set_device(place)
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield dist.get_rank(), place
+    finally:
+        dist.destroy_process_group()
 
 
-def _save(network: Network, output: Path, card: Path | None, record: list[dict[str, Any]]) -> str:
-    text = (
-        card.read_text(encoding="utf-8") if card else "# A tokenizer trained with `infotok train`\n"
-    )
-    text += (
-        "\n## Record of the training run\n\n```json\n" + json.dumps(record, indent=1) + "\n```\n"
-    )
-    return save_directory(network, output, card=text)
+@contextlib.contextmanager
+def _stop_flag() -> Generator[threading.Event]:
+    flag = threading.Event()
+    previous = {
+        number: signal.signal(number, lambda *_: flag.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield flag
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,153 @@
+"""From clips to the loss: one forward pass of the paper's algorithm 1.
+
+Encode, route, compress, quantise, drop, decompress, decode. The router looks at the error of the
+full-rate reconstruction, without a gradient, as at inference; only the reconstruction from the
+kept tokens is pulled towards the video.
+
+Shapes: B clips, C colours, T frames, H rows, W columns; t, h, w latent grid, N = t*h*w tokens.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from infotok_core.information import token_information
+from infotok_core.network import Network
+from infotok_core.recipe import Stage
+from infotok_core.router import select_batch, selection_scores
+from infotok_core.world import World
+
+__all__ = ["METRICS", "Objective", "draw_betas", "keep_tokens", "to_pixels"]
+
+METRICS = ("loss", "l1", "rate", "elbo")
+"""What a forward pass tells: the loss, the mean absolute error of the masked reconstruction, the
+mean share of kept tokens, the mean information (0 where it was not needed)."""
+
+
+def to_pixels(video_u8_BTHWC: Tensor) -> Tensor:
+    """uint8 clips to the network's ``[B, C, T, H, W]`` in [-1, 1], float32."""
+    return video_u8_BTHWC.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+
+
+def draw_betas(stage: Stage, step: int) -> NDArray[np.float32]:
+    """The asked share of each clip of a step's whole batch: a function of seed and step alone."""
+    generator = np.random.Generator(np.random.Philox(key=[stage.seed, step]))
+    if stage.router == "static":
+        return np.full(stage.batch_size, stage.rates[0], np.float32)
+    if stage.router == "uniform":
+        drawn = generator.uniform(stage.min_rate, 1, stage.batch_size)
+        return drawn.astype(np.float32)
+    return generator.choice(np.array(stage.rates, np.float32), stage.batch_size)
+
+
+def keep_tokens(stage: Stage, information_Bthw: Tensor, rate_B: Tensor) -> Tensor:
+    """``[B, 1, t, h, w]`` bool: the round(rate * N) tokens the stage's selection ranks highest."""
+    scores_BN = selection_scores(stage.selection, information_Bthw).flatten(1)
+    budget_B = (rate_B * scores_BN.shape[1]).round().clamp(1, scores_BN.shape[1])
+    return select_batch(scores_BN, budget_B).view(information_Bthw.shape).unsqueeze(1)
+
+
+class Objective(nn.Module):
+    """The loss of a batch. Holds the running E[ELBO] of the ``elbo`` router as buffers."""
+
+    def __init__(
+        self,
+        network: Network,
+        stage: Stage,
+        *,
+        world: World | None = None,
+        perceptual: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if stage.part != "base" and network.config.transformer is None:
+            raise ValueError(f"part = {stage.part}, but this network has no transformers to train")
+        self.network = network
+        self.perceptual = perceptual
+        self._stage, self._world = stage, world or World()
+        device = next(network.parameters()).device
+        # The mean of all so far, and how much of its weight is not the zero it started from.
+        self.register_buffer("elbo_sum", torch.zeros((), device=device))
+        self.register_buffer("elbo_weight", torch.zeros((), device=device))
+
+    elbo_sum: Tensor
+    elbo_weight: Tensor
+
+    def forward(self, video_u8_BTHWC: Tensor, beta_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss to differentiate, and `METRICS` as one detached vector."""
+        stage = self._stage
+        video = to_pixels(video_u8_BTHWC)
+        if stage.seam_frames:
+            video = torch.cat([video[:, :, : stage.frames], video[:, :, -stage.frames :]])
+            beta_B = beta_B.repeat(2)
+        if stage.part == "latent_router":
+            return self._router_loss(video)
+        video_hat, rate_B, elbo = self._reconstruct(video, beta_B)
+        error = video - video_hat
+        l1 = error.abs().mean()
+        loss = stage.l1_weight * l1
+        if stage.mse_weight:
+            loss = loss + stage.mse_weight * error.square().mean()
+        if stage.perceptual_weight:
+            assert self.perceptual is not None
+            loss = loss + stage.perceptual_weight * self.perceptual(video, video_hat)
+        if stage.seam_frames:
+            earlier, later = video_hat.chunk(2)
+            overlap = stage.seam_frames
+            difference = earlier[:, :, -overlap:] - later[:, :, :overlap]
+            loss = loss + stage.seam_weight * difference.abs().mean()
+        return loss, torch.stack([loss.detach(), l1.detach(), rate_B.mean(), elbo])
+
+    def _reconstruct(self, video: Tensor, beta_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        network, stage = self.network, self._stage
+        latent = network.encode(video)
+        nothing = torch.zeros((), device=video.device)
+        if stage.part == "base":
+            codes = network.quantize(latent).codes_BCTHW
+            return network.decode(network.embed(codes)).float(), torch.ones_like(beta_B), nothing
+        codes = network.quantize(network.compress(latent)).codes_BCTHW
+        needed = stage.selection == "information" or stage.router == "elbo"
+        if needed:
+            with torch.no_grad():
+                information = self._information(video, codes)
+        else:
+            information = torch.zeros_like(codes[:, 0])
+        rate_B = self._rates(information, beta_B)
+        keep = keep_tokens(stage, information, rate_B)
+        video_hat = network.decode_codes(codes * keep, keep).float()
+        return video_hat, keep.float().mean(dim=(1, 2, 3, 4)), information.mean()
+
+    def _router_loss(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        """Distance of the predicted from the measured information, both as logarithms."""
+        network = self.network
+        with torch.no_grad():
+            latent = network.compress(network.encode(video))
+            information = self._information(video, network.quantize(latent).codes_BCTHW)
+        predicted = network.predict_information(latent.detach()).float()
+        loss = (predicted.log() - information.clamp(min=1e-4).log()).abs().mean()
+        l1 = (predicted - information).abs().mean().detach()
+        one = torch.ones((), device=video.device)
+        return loss, torch.stack([loss.detach(), l1, one, information.mean()])
+
+    def _information(self, video: Tensor, codes: Tensor) -> Tensor:
+        config = self.network.config
+        return token_information(
+            video,
+            self.network.decode_codes(codes).float(),
+            temporal=config.temporal_compression,
+            spatial=config.spatial_compression,
+        )
+
+    def _rates(self, information_Bthw: Tensor, beta_B: Tensor) -> Tensor:
+        stage = self._stage
+        if stage.router != "elbo":
+            return beta_B
+        elbo_B = information_Bthw.mean(dim=(1, 2, 3))
+        mean = elbo_B.mean()
+        self._world.average([mean])
+        self.elbo_sum.lerp_(mean, 1 - stage.elbo_decay)
+        self.elbo_weight.lerp_(torch.ones_like(mean), 1 - stage.elbo_decay)
+        expected = self.elbo_sum / self.elbo_weight
+        return (beta_B * elbo_B / expected).clamp(stage.min_rate, 1)

@@ -1,0 +1,65 @@
+"""The processes that train together, each with its own device and its share of every batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
+
+__all__ = ["World"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """Data parallelism by plain averaging: one all-reduce of all gradients after each backward.
+
+    The networks of this family are small beside their activations: overlapping the exchange with
+    the backward pass would gain nothing, and without it a step can be recorded as one CUDA graph.
+
+    Attributes:
+        rank: Of this process, from 0.
+        size: Number of processes; more than one needs an initialised ``torch.distributed``.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @classmethod
+    def current(cls) -> World:
+        """As ``torch.distributed`` says, or a world of one."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return cls()
+        return cls(rank=dist.get_rank(), size=dist.get_world_size())
+
+    @torch.no_grad()
+    def average(self, tensors: list[Tensor]) -> None:
+        """Replace tensors of one dtype by their mean over all processes, in place."""
+        if self.size == 1 or not tensors:
+            return
+        flat = _flatten_dense_tensors(tensors)
+        dist.all_reduce(flat)
+        flat /= self.size
+        for tensor, mean in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
+            tensor.copy_(mean)
+
+    def any(self, flag: bool, device: torch.device) -> bool:
+        """Whether the flag is up in any process; all of them have to ask."""
+        if self.size == 1:
+            return flag
+        value = torch.tensor([float(flag)], device=device)
+        dist.all_reduce(value)
+        return bool(value.item())
+
+    def share(self, batch_size: int) -> int:
+        """Clips of this process in a batch of ``batch_size``.
+
+        Raises:
+            ValueError: If they cannot be dealt out evenly: means over unequal parts would weigh
+                clips differently from a single process.
+        """
+        if batch_size % self.size:
+            raise ValueError(f"batch_size {batch_size} is not a multiple of {self.size} processes")
+        return batch_size // self.size

@@ -1,0 +1,81 @@
+"""The log of a training run: JSON lines, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+from infotok_core.training import Progress
+
+__all__ = ["TrainingLog"]
+
+
+class TrainingLog:
+    """Appends to ``log.jsonl``; a resumed run first drops what lies beyond its state.
+
+    Args:
+        folder: Made if need be.
+        writes: False for all processes but one.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool) -> None:
+        self._path = folder / "log.jsonl"
+        self._writes = writes
+        self._board: Any = None
+        if writes:
+            folder.mkdir(parents=True, exist_ok=True)
+            if importlib.util.find_spec("tensorboard") is not None:
+                module = importlib.import_module("torch.utils.tensorboard")
+                self._board = module.SummaryWriter(str(folder / "tensorboard"))
+
+    def rewind(self, stage: int, step: int) -> None:
+        """Drop the lines after a step of a stage (counted from 0)."""
+        if not self._writes or not self._path.exists():
+            return
+        lines = self._path.read_text().splitlines()
+        kept = [line for line in lines if _position(line) <= (stage + 1, step)]
+        self._path.write_text("".join(line + "\n" for line in kept))
+
+    def write(self, stage: int, progress: Progress, *, seconds: float) -> None:
+        """A line of metrics."""
+        if not self._writes:
+            return
+        metrics = {name: round(value, 6) for name, value in progress.metrics.items()}
+        self._append(
+            {
+                "stage": stage + 1,
+                "step": progress.step,
+                **metrics,
+                "learning_rate": progress.learning_rate,
+                "seconds": round(seconds, 1),
+            }
+        )
+        if self._board is not None:
+            for name, value in progress.metrics.items():
+                self._board.add_scalar(f"stage{stage + 1}/{name}", value, progress.step)
+
+    def result(self, result: dict[str, Any]) -> None:
+        """A line at the end of a stage."""
+        if self._writes:
+            self._append({**result, "step": result["steps"]})
+
+    def close(self) -> None:
+        """Flush what others read."""
+        if self._board is not None:
+            self._board.close()
+
+    def _append(self, document: dict[str, Any]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps(document) + "\n")
+
+
+def _position(line: str) -> tuple[int, int]:
+    try:
+        document = json.loads(line)
+        return document["stage"], document["step"]
+    except (ValueError, KeyError):
+        # The last line of a run that was killed while it wrote.
+        return (1 << 30, 0)
