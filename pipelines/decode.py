@@ -25,6 +25,8 @@ from pipelines.decode_types import (
     DecodeError,
     DecodeRequest,
     DecodeSummary,
+    Patch,
+    Segment,
     failure_from_json,
     request_to_json,
     summary_from_json,
@@ -38,6 +40,8 @@ __all__ = [
     "DecodeSummary",
     "DecodedWindow",
     "DecoderProcess",
+    "Patch",
+    "Segment",
 ]
 
 _RECYCLE_AFTER = 256

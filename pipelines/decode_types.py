@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,53 @@ __all__ = [
     "DecodeRequest",
     "DecodeSummary",
     "DecodedWindow",
+    "Patch",
+    "Segment",
     "failure_from_json",
     "failure_to_json",
     "request_from_json",
     "request_to_json",
     "summary_from_json",
 ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """A few consecutive windows from somewhere in a video, chosen without knowing its length.
+
+    Where it lies follows from the length that the container says. Frames before it are decoded, but
+    not scaled; decoding stops behind it, so damage further on stays unnoticed. A container that
+    says no length is cut at its beginning; one that says too great a length may give no window.
+
+    Attributes:
+        share: In [0, 1): 0 for the first windows, towards 1 for the last ones.
+        num_windows: How many at most, >= 1.
+    """
+
+    share: float
+    num_windows: int
+
+    def windows(self, num_frames: int, frames_per_step: int) -> range:
+        """Indices on the video's window grid, if the video has ``num_frames`` frames."""
+        last = max(num_frames // frames_per_step - self.num_windows, 0)
+        first = int(self.share * (last + 1))
+        return range(first, first + self.num_windows)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """A square cut out of the source and not scaled, instead of the whole picture made small.
+
+    Attributes:
+        side: Rows and columns of the result, and rows of the source; a source that has less gives
+            its largest square, enlarged.
+        across: Where it lies, in [0, 1): from the first to the last place that is possible.
+        down: The same for rows, as the picture is coded.
+    """
+
+    side: int
+    across: float
+    down: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +81,8 @@ class DecodeRequest:
         space: How frames are cut and scaled.
         limits: What it may cost.
         skip_units: Work units (16 windows each) that nobody needs: decoded past without scaling.
+        segment: Only these windows of those; None: to the end.
+        patch: Cut this out of each frame, and pay no heed to ``space``.
     """
 
     url: str
@@ -50,6 +93,8 @@ class DecodeRequest:
     space: SpaceConfig
     limits: DecodeLimits
     skip_units: frozenset[int] = frozenset()
+    segment: Segment | None = None
+    patch: Patch | None = None
 
     def wants(self, window_index: int) -> bool:
         """Whether this window is to be given out."""
@@ -117,6 +162,8 @@ def request_to_json(request: DecodeRequest, *, first_window: int) -> dict[str, A
         "space": request.space.model_dump(),
         "limits": request.limits.model_dump(),
         "skip_units": sorted(request.skip_units),
+        "segment": asdict(request.segment) if request.segment else None,
+        "patch": asdict(request.patch) if request.patch else None,
         "first_window": first_window,
     }
 
@@ -131,6 +178,8 @@ def request_from_json(document: Mapping[str, Any]) -> tuple[DecodeRequest, int]:
         space=SpaceConfig(**document["space"]),
         limits=DecodeLimits(**document["limits"]),
         skip_units=frozenset(document["skip_units"]),
+        segment=Segment(**document["segment"]) if document["segment"] else None,
+        patch=Patch(**document["patch"]) if document["patch"] else None,
     )
     return request, document["first_window"]
 

@@ -20,7 +20,7 @@ from av.video.frame import VideoFrame
 
 from pipelines.damage import FFmpegLog, VideoError, failure_of
 from pipelines.decode_types import DecodeError, DecodeRequest, DecodeSummary
-from pipelines.geometry import Orientation, crop_box, output_size, pixel_aspect
+from pipelines.geometry import Box, Orientation, crop_box, output_size, patch_box, pixel_aspect
 from pipelines.rgb import RgbGraph, chroma_grid, frame_layout
 from pipelines.timeline import FrameClock, Timed, resample
 from pipelines.video import VideoReader
@@ -61,6 +61,7 @@ class VideoDecoding:
         self._buffers = buffers
         self._progress = progress
         self._first_window = first_window
+        self._segment: range | None = None
         self._reader: VideoReader | None = None
         self._scaler: _Scaler | None = None
         self._cutter = WindowCutter(request.window, wanted=self._wants, new_buffer=self._new_buffer)
@@ -119,6 +120,8 @@ class VideoDecoding:
                 window = self._cutter.add(sample)
                 if window is not None:
                     yield window
+                if self._segment is not None and self._cutter.num_windows >= self._segment.stop:
+                    return
             window = self._cutter.finish()
             if window is not None:
                 yield window
@@ -132,11 +135,20 @@ class VideoDecoding:
             if self._scaler is None:
                 self._scaler = _Scaler(frame, reader=reader, request=self._request)
                 self.facts = self._scaler.facts()
+                self._segment = self._place_segment(self.facts)
             start, end = clock.place(pts=frame.pts, dts=frame.dts, duration=frame.duration)
             yield Timed(start, end, _Picture(frame, self._scaler))
 
     def _wants(self, index: int) -> bool:
-        return index >= self._first_window and self._request.wants(index)
+        inside = self._segment is None or index in self._segment
+        return inside and index >= self._first_window and self._request.wants(index)
+
+    def _place_segment(self, facts: StreamFacts) -> range | None:
+        window, segment = self._request.window, self._request.segment
+        if segment is None:
+            return None
+        num_frames = int((facts.duration_s or 0) * facts.fps)
+        return segment.windows(num_frames, window.frames - window.overlap)
 
     def _new_buffer(self) -> npt.NDArray[np.uint8]:
         assert self._scaler is not None, "a window before the first frame"
@@ -175,13 +187,7 @@ class _Scaler:
         self._aspect = pixel_aspect(reader.stream.sample_aspect_ratio)
         # The stream may change its pixel aspect midway; the container's word stands for the file.
         self._follow_stream = pixel_aspect(coded) == self._aspect
-        self.output = output_size(
-            frame.width,
-            frame.height,
-            aspect=self._aspect,
-            orientation=self._orientation,
-            space=request.space,
-        )
+        self.output = self._output(frame)
         self.notes: list[str] = []
         if self.output[0] * self.output[1] > request.limits.max_pixels:
             detail = f"would be scaled to {self.output[0]} x {self.output[1]}"
@@ -218,11 +224,35 @@ class _Scaler:
             duration_s=reader.duration_s,
         )
 
+    def _output(self, frame: VideoFrame) -> tuple[int, int]:
+        if self._request.patch is not None:
+            return self._request.patch.side, self._request.patch.side
+        return output_size(
+            frame.width,
+            frame.height,
+            aspect=self._aspect,
+            orientation=self._orientation,
+            space=self._request.space,
+        )
+
     def _build(self, frame: VideoFrame) -> RgbGraph:
-        aspect = self._aspect
+        box = self._box(frame)
+        return RgbGraph(frame, box=box, size=self._orientation.turn(self.output))
+
+    def _box(self, frame: VideoFrame) -> Box:
+        aspect, patch = self._aspect, self._request.patch
         if self._follow_stream:
             aspect = pixel_aspect(self._reader.stream.codec_context.sample_aspect_ratio)
-        box = crop_box(
+        if patch is not None:
+            return patch_box(
+                frame.width,
+                frame.height,
+                aspect=aspect,
+                side=patch.side,
+                place=(patch.across, patch.down),
+                chroma_grid=chroma_grid(frame),
+            )
+        return crop_box(
             frame.width,
             frame.height,
             aspect=aspect,
@@ -230,7 +260,6 @@ class _Scaler:
             output=self.output,
             chroma_grid=chroma_grid(frame),
         )
-        return RgbGraph(frame, box=box, size=self._orientation.turn(self.output))
 
 
 def _orientation(frame: VideoFrame) -> Orientation:

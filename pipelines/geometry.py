@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipelines.config import SpaceConfig
 
-__all__ = ["Box", "Orientation", "crop_box", "output_size", "pixel_aspect"]
+__all__ = ["Box", "Orientation", "crop_box", "output_size", "patch_box", "pixel_aspect"]
 
 _BLOCK = 16
 """Both output sides are multiples of this: the network's spatial compression."""
@@ -142,4 +142,32 @@ def crop_box(
         part = width, min(max(round(width * aspect * out_height / out_width), 1), height)
     x = (width - part[0]) // 2 // chroma_grid[0] * chroma_grid[0]
     y = (height - part[1]) // 2 // chroma_grid[1] * chroma_grid[1]
+    return Box(x=x, y=y, width=part[0], height=part[1])
+
+
+def patch_box(
+    width: int,
+    height: int,
+    *,
+    aspect: Fraction,
+    side: int,
+    place: tuple[float, float],
+    chroma_grid: tuple[int, int] = (2, 2),
+) -> Box:
+    """A part of a coded frame that is shown as a square of ``side`` rows, or the largest there is.
+
+    Args:
+        width: Coded columns, >= 1.
+        height: Coded rows, >= 1.
+        aspect: Width over height of one coded pixel.
+        side: Coded rows wanted, >= 1.
+        place: Across and down, in [0, 1): from the first to the last place where it fits.
+        chroma_grid: As for `crop_box`.
+    """
+    rows = min(Fraction(side), Fraction(height), width * aspect)
+    part = min(max(round(rows / aspect), 1), width), min(max(round(rows), 1), height)
+    x, y = (
+        int(share * (whole - taken + 1)) // grid * grid
+        for share, whole, taken, grid in zip(place, (width, height), part, chroma_grid, strict=True)
+    )
     return Box(x=x, y=y, width=part[0], height=part[1])

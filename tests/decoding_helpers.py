@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from pipelines.config import DecodeLimits, SpaceConfig, WindowConfig
 from pipelines.damage import FFmpegLog
-from pipelines.decode import DecodeError, DecodeRequest
+from pipelines.decode import DecodeError, DecodeRequest, Patch, Segment
 from pipelines.decoding import VideoDecoding
 from pipelines.windowing import CutWindow
 from schemas.failures import Failure
@@ -24,6 +24,8 @@ def request_for(
     mode: str = "crop",
     skip_units: frozenset[int] = frozenset(),
     limits: dict[str, Any] | None = None,
+    segment: Segment | None = None,
+    patch: Patch | None = None,
     **window: Any,
 ) -> DecodeRequest:
     """A request for ``path``; keywords that are left over belong to the window."""
@@ -35,6 +37,8 @@ def request_for(
         space=SpaceConfig.model_validate({"size": side, "mode": mode}),
         limits=DecodeLimits(**(limits or {})),
         skip_units=skip_units,
+        segment=segment,
+        patch=patch,
     )
 
 

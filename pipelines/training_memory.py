@@ -1,0 +1,235 @@
+"""Clips of a small corpus: decoded once, held as uint8 on the device, cut there batch by batch.
+
+All frames lie in one flat tensor. A batch is one gather of pixel rows from it, whatever the sizes
+of the videos: a dozen kernels, and nothing for the CPU to decode, copy or wait for.
+
+Shapes: B clips, T frames, H rows, W columns, C = 3; N bytes of the corpus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from pipelines.config import SpaceConfig
+from pipelines.decode import DecodeError
+from pipelines.training_config import ClipsConfig
+from pipelines.training_draws import Purpose, uniform
+from pipelines.training_videos import TrainingVideos
+
+__all__ = ["MemoryClips", "decode_corpus"]
+
+_PIECE_FRAMES = 33
+_SCALED_AT_ONCE = 1 << 26
+"""Values (float32) scaled in one call: 256 MB."""
+
+
+class MemoryClips:
+    """A `ClipSource` over decoded videos.
+
+    Every clip is drawn anew from the whole corpus: a video by its pixels, then start, place, mirror
+    image and direction of time; a step, by ``zoom_share``, how much larger its clips are cut.
+
+    Args:
+        videos: uint8 ``[T, H, W, 3]`` each, on the CPU. Emptied, video by video, so that the corpus
+            is never held twice.
+        corpus_digest: Of the listing, see `TrainingVideos.digest`.
+
+    Raises:
+        ValueError: If no video holds a clip.
+    """
+
+    def __init__(
+        self,
+        videos: list[Tensor],
+        config: ClipsConfig,
+        *,
+        device: str | torch.device,
+        corpus_digest: str = "",
+    ) -> None:
+        self.kind = "memory"
+        self.corpus_digest = corpus_digest
+        self._config = config
+        self._device = torch.device(device)
+        fits = [
+            len(video) >= config.frames and min(video.shape[1:3]) >= config.crop for video in videos
+        ]
+        if not any(fits):
+            raise ValueError(
+                f"no video holds {config.frames} frames of {config.crop}x{config.crop}"
+            )
+        videos[:] = [video for video, is_large in zip(videos, fits, strict=True) if is_large]
+        shapes = np.array([video.shape[:3] for video in videos], np.int64)
+        self._frames_V, self._height_V, self._width_V = shapes.T
+        self._most_side = int(shapes[:, 1:].min())
+        ends_V = np.cumsum(shapes.prod(axis=1))
+        self._first_pixel_V = ends_V - shapes.prod(axis=1)
+        self._end_pixel_V = ends_V
+        self._corpus_N = self._lay_out(videos)
+
+    def batch(self, step: int) -> Tensor:
+        """See `ClipSource.batch`; any order of steps will do."""
+        config = self._config
+        chance, amount = uniform(config.seed, Purpose.STEP, step, 1, width=2)[0]
+        side = min(round(config.crop * config.zoom(chance, amount)), self._most_side)
+        draws = uniform(
+            config.seed, Purpose.SAMPLE, config.first_sample(step), config.batch_size, width=6
+        )
+        batch_BTHWC = self._gather(draws, side)
+        if side != config.crop:
+            batch_BTHWC = _scale(batch_BTHWC, config.crop)
+        mirrored = np.flatnonzero(draws[:, 4] < 0.5)
+        if len(mirrored):
+            index = self._to_device(mirrored)
+            batch_BTHWC[index] = batch_BTHWC[index].flip(3)
+        return batch_BTHWC
+
+    def close(self) -> None:
+        """Free the corpus."""
+        self._corpus_N = torch.empty(0, dtype=torch.uint8)
+
+    def _gather(self, draws: npt.NDArray[np.float64], side: int) -> Tensor:
+        """Squares of ``side`` from the corpus, uint8 [B, T, side, side, 3]."""
+        frames = self._config.frames
+        pixel_B = (draws[:, 0] * self._end_pixel_V[-1]).astype(np.int64)
+        video_B = np.searchsorted(self._end_pixel_V, pixel_B, side="right")
+        height_B, width_B = self._height_V[video_B], self._width_V[video_B]
+        start_B = (draws[:, 1] * (self._frames_V[video_B] - frames + 1)).astype(np.int64)
+        y_B = (draws[:, 2] * (height_B - side + 1)).astype(np.int64)
+        x_B = (draws[:, 3] * (width_B - side + 1)).astype(np.int64)
+        backwards_B = draws[:, 5] < 0.5
+        first_B = start_B + backwards_B * (frames - 1)
+        pixel_B = self._first_pixel_V[video_B] + (first_B * height_B + y_B) * width_B + x_B
+        frame_step_B = np.where(backwards_B, -1, 1) * height_B * width_B
+        place = self._to_device(np.stack([pixel_B, frame_step_B, width_B]) * 3)
+        first, frame_step, row_step = place[:, :, None, None]
+        times = torch.arange(frames, device=self._device)[:, None]
+        rows = torch.arange(side, device=self._device)
+        row_BTH = first + frame_step * times + row_step * rows
+        # A view of all runs of a row's length; the gather reads only those it is asked for.
+        runs = self._corpus_N.unfold(0, 3 * side, 1)
+        return runs[row_BTH].view(len(draws), frames, side, side, 3)
+
+    def _lay_out(self, videos: list[Tensor]) -> Tensor:
+        corpus_N = torch.empty(
+            int(self._end_pixel_V[-1]) * 3, dtype=torch.uint8, device=self._device
+        )
+        for index, first in enumerate(self._first_pixel_V.tolist()):
+            flat = videos[index].reshape(-1)
+            corpus_N[3 * first : 3 * first + len(flat)] = flat
+            videos[index] = flat[:0].clone()
+        videos.clear()
+        return corpus_N
+
+    def _to_device(self, numbers: npt.NDArray[np.int64]) -> Tensor:
+        host = torch.from_numpy(numbers)
+        if self._device.type != "cuda":
+            return host.to(self._device)
+        # From pinned memory the copy does not wait for the work that is queued on the device.
+        return host.pin_memory().to(self._device, non_blocking=True)
+
+
+def _scale(batch_BTHWC: Tensor, crop: int) -> Tensor:
+    """Down to ``crop``, with a bicubic filter as wide as it has to be."""
+    num_clips, frames, side = batch_BTHWC.shape[:3]
+    images = batch_BTHWC.flatten(0, 1).permute(0, 3, 1, 2)
+    at_once = max(1, _SCALED_AT_ONCE // (3 * side * side))
+    scaled = [
+        functional.interpolate(part.float(), size=(crop, crop), mode="bicubic", antialias=True)
+        .round_()
+        .clamp_(0, 255)
+        .to(torch.uint8)
+        for part in images.split(at_once)
+    ]
+    return torch.cat(scaled).permute(0, 2, 3, 1).reshape(num_clips, frames, crop, crop, 3)
+
+
+def decode_corpus(
+    videos: TrainingVideos, config: ClipsConfig, *, workers: int, limit_bytes: int | None = None
+) -> list[Tensor] | None:
+    """All frames of all videos, uint8 ``[T, H, W, 3]`` on the CPU, in listing order.
+
+    Broken videos, and those shorter than a clip, are named in a warning and left out.
+
+    Args:
+        videos: The corpus; closed when this is done.
+        workers: Decoding processes.
+        limit_bytes: Give up beyond this.
+
+    Returns:
+        None if the corpus is larger than ``limit_bytes``.
+
+    Raises:
+        PipelineError: If the store or the decoding process fails.
+    """
+    decoding = _Decoding(videos, config, limit_bytes)
+    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
+        jobs = [pool.submit(decoding.video, index) for index in range(len(videos))]
+        try:
+            wait(jobs, return_when=FIRST_EXCEPTION)
+        finally:
+            # After an error, or Ctrl-C, the others need not go on.
+            decoding.is_over = True
+    videos.close()
+    decoded = [job.result() for job in jobs]
+    if decoding.is_too_large:
+        return None
+    return [video for video in decoded if video is not None]
+
+
+class _Decoding:
+    """What the threads of `decode_corpus` share."""
+
+    def __init__(
+        self, videos: TrainingVideos, config: ClipsConfig, limit_bytes: int | None
+    ) -> None:
+        self._videos = videos
+        self._config = config
+        self._limit_bytes = limit_bytes
+        self._num_bytes: dict[int, int] = {}
+        self.is_over = False
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether what was decoded so far exceeds the limit."""
+        held = sum(list(self._num_bytes.values()))
+        return self._limit_bytes is not None and held > self._limit_bytes
+
+    def video(self, index: int) -> Tensor | None:
+        """All its frames; None if it is left out or nobody wants it any more."""
+        try:
+            pieces = self._pieces(index)
+        except DecodeError as error:
+            self._num_bytes[index] = 0
+            self._videos.leave_out(index, error.failure)
+            return None
+        if self.is_over:
+            return None
+        num_frames = sum(len(piece) for piece in pieces)
+        if num_frames < self._config.frames:
+            self._num_bytes[index] = 0
+            self._videos.leave_out_short(index, num_frames, self._config.frames)
+            return None
+        return torch.from_numpy(np.concatenate(pieces))
+
+    def _pieces(self, index: int) -> Sequence[npt.NDArray[np.uint8]]:
+        pieces: list[npt.NDArray[np.uint8]] = []
+        if self.is_over:
+            return pieces
+        for piece in self._videos.frames(
+            index,
+            num_frames=_PIECE_FRAMES,
+            space=SpaceConfig(mode="keep", size=self._config.size),
+        ):
+            pieces.append(piece)
+            self._num_bytes[index] = self._num_bytes.get(index, 0) + piece.nbytes
+            self.is_over |= self.is_too_large
+            if self.is_over:
+                break
+        return pieces
