@@ -8,6 +8,7 @@ Shapes: B clips, T frames, H rows, W columns, C = 3; N bytes of the corpus.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
@@ -55,23 +56,40 @@ class MemoryClips:
     ) -> None:
         self.kind = "memory"
         self.corpus_digest = corpus_digest
-        self._config = config
         self._device = torch.device(device)
-        fits = [
-            len(video) >= config.frames and min(video.shape[1:3]) >= config.crop for video in videos
-        ]
-        if not any(fits):
+        self._shapes_V3 = np.array([video.shape[:3] for video in videos], np.int64).reshape(-1, 3)
+        self._corpus_N = self._lay_out(videos)
+        self._choose(config)
+
+    def recut(self, config: ClipsConfig) -> MemoryClips:
+        """Other clips of the same frames in memory, for the next stage of a run.
+
+        Args:
+            config: Of the same ``size``: frames are not scaled again.
+
+        Raises:
+            ValueError: If no video holds such a clip.
+        """
+        other = copy.copy(self)
+        other._choose(config)
+        return other
+
+    def _choose(self, config: ClipsConfig) -> None:
+        """Draw from the videos that hold a clip."""
+        self._config = config
+        pixels_V = self._shapes_V3.prod(axis=1)
+        first_V = np.cumsum(pixels_V) - pixels_V
+        frames_V, sides_V = self._shapes_V3[:, 0], self._shapes_V3[:, 1:].min(axis=1)
+        fits_V = (frames_V >= config.frames) & (sides_V >= config.crop)
+        if not fits_V.any():
             raise ValueError(
                 f"no video holds {config.frames} frames of {config.crop}x{config.crop}"
             )
-        videos[:] = [video for video, is_large in zip(videos, fits, strict=True) if is_large]
-        shapes = np.array([video.shape[:3] for video in videos], np.int64)
-        self._frames_V, self._height_V, self._width_V = shapes.T
-        self._most_side = int(shapes[:, 1:].min())
-        ends_V = np.cumsum(shapes.prod(axis=1))
-        self._first_pixel_V = ends_V - shapes.prod(axis=1)
-        self._end_pixel_V = ends_V
-        self._corpus_N = self._lay_out(videos)
+        self._frames_V, self._height_V, self._width_V = self._shapes_V3[fits_V].T
+        self._most_side = int(sides_V[fits_V].min())
+        self._first_pixel_V = first_V[fits_V]
+        # Over the chosen videos alone: a draw by pixels never meets another.
+        self._end_pixel_V = np.cumsum(pixels_V[fits_V])
 
     def batch(self, step: int) -> Tensor:
         """See `ClipSource.batch`; any order of steps will do."""
@@ -117,10 +135,9 @@ class MemoryClips:
         return runs[row_BTH].view(len(draws), frames, side, side, 3)
 
     def _lay_out(self, videos: list[Tensor]) -> Tensor:
-        corpus_N = torch.empty(
-            int(self._end_pixel_V[-1]) * 3, dtype=torch.uint8, device=self._device
-        )
-        for index, first in enumerate(self._first_pixel_V.tolist()):
+        pixels_V = self._shapes_V3.prod(axis=1)
+        corpus_N = torch.empty(int(pixels_V.sum()) * 3, dtype=torch.uint8, device=self._device)
+        for index, first in enumerate((np.cumsum(pixels_V) - pixels_V).tolist()):
             flat = videos[index].reshape(-1)
             corpus_N[3 * first : 3 * first + len(flat)] = flat
             videos[index] = flat[:0].clone()

@@ -128,10 +128,12 @@ class _Run:
         self._saved = self._started
         self._should_stop = lambda: should_stop() or self._is_late()
         self._folder = job.output / "training"
+        self._recipe_path = self._folder / "recipe.json"
         self._perceptual = _perceptual(job, device)
         self._clips = StageClips(
-            self._source(job.input_url), job.recipe, job.config, device=device, world=self._world
-        )
+            lambda: self._source(job.input_url), job.recipe, job.config,
+            device=device, world=self._world, kind=self._there().get("kind"),
+        )  # fmt: skip
         self._held_out = (
             held_out_clips(
                 self._source(job.validation), job.config,
@@ -250,12 +252,11 @@ class _Run:
             "corpus": self._clips.corpus_digest,
             "kind": self._clips.kind,
         }
-        path = self._folder / "recipe.json"
-        there = json.loads(path.read_text()) if path.exists() else None
-        if there is None:
+        there = self._there()
+        if not there:
             if self._leads:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(document, indent=1) + "\n")
+                self._recipe_path.write_text(json.dumps(document, indent=1) + "\n")
             return
         changed = [key for key, value in document.items() if there.get(key) != value]
         if changed:
@@ -263,6 +264,10 @@ class _Run:
                 f"{self._job.output} holds another run: {', '.join(changed)} changed. "
                 "Train into another folder, or give back what it was"
             )
+
+    def _there(self) -> dict[str, Any]:
+        path = self._recipe_path
+        return json.loads(path.read_text()) if path.exists() else {}
 
     def _checkpoint(self, averaged: Network) -> str:
         text = (
