@@ -18,6 +18,7 @@ import random
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -43,6 +44,37 @@ _SETTINGS = (
 )
 
 
+class _Ghost:
+    """What a killed driver left behind: watched from the kill on, while the next driver runs."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._killed = time.monotonic()
+        self._error: TimeoutError | None = None
+        self._lasted_s = 0.0
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        try:
+            self._session.wait_leftovers(_LEFTOVERS_S)
+        except TimeoutError as error:
+            self._error = error
+        self._lasted_s = time.monotonic() - self._killed
+
+    def wait(self) -> float:
+        """Seconds it went on for.
+
+        Raises:
+            TimeoutError: If it did not end by itself.
+        """
+        self._thread.join()
+        self._session.end()
+        if self._error is not None:
+            raise self._error
+        return self._lasted_s
+
+
 @dataclass(slots=True, kw_only=True)
 class Chaos:
     """A corpus under fire.
@@ -64,7 +96,7 @@ class Chaos:
     corpora: int = 0
     leftovers_s: float = 0.0
     different: set[str] = field(default_factory=set)
-    _haunted: list[tuple[Session, float]] = field(default_factory=list)
+    _ghosts: list[_Ghost] = field(default_factory=list)
 
     def in_peace(self) -> Path:
         """Run to the end; returns the output."""
@@ -97,7 +129,7 @@ class Chaos:
                     continue
                 self._note(self.pending.pop())
                 if not session.running():
-                    self._haunted.append((session, time.monotonic()))
+                    self._ghosts.append(_Ghost(session))
                     if self.dice.random() < 0.5:
                         self._wait_for_leftovers()
                     return False
@@ -159,11 +191,8 @@ class Chaos:
 
     def _wait_for_leftovers(self) -> None:
         # They have to die by themselves: a person would not hunt them down either.
-        for session, killed in self._haunted:
-            session.wait_leftovers(_LEFTOVERS_S)
-            self.leftovers_s = max(self.leftovers_s, time.monotonic() - killed)
-            session.end()
-        self._haunted.clear()
+        while self._ghosts:
+            self.leftovers_s = max(self.leftovers_s, self._ghosts.pop().wait())
 
 
 def take_clips(source: Path, target: Path, count: int) -> None:

@@ -1,11 +1,13 @@
 """What the pipeline costs beside a plain loop: the same videos, decoded to windows, no tokenizer.
 
-    python benchmarks/pipeline.py INPUT [--repeat 4] [--size 256]
+    python benchmarks/pipeline.py INPUT [--copies 4 20] [--size 256]
 
 The loop decodes in this process with the pipeline's own decoder and does nothing with the windows.
-The pipeline runs pass one on a local Ray with a tokenizer that returns zeros. CPU-seconds of all
-processes, start-up excluded (a first, small run pays for it), so other load on the machine matters
-little. Prints the cost per window of both, and their ratio.
+The pipeline runs pass one on a local Ray with a tokenizer that returns zeros, over few copies of
+the videos and over many: what the two differ by is the cost of a window, the rest is the cost of
+starting (a tokenizer actor imports torch). CPU-seconds of all processes, Ray's own included, so
+other load on the machine matters little. Prints the cost per window of both, where the pipeline's
+goes by kind of process, and the ratio.
 """
 
 from __future__ import annotations
@@ -17,6 +19,10 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -37,6 +43,15 @@ from pipelines.sources import open_source, source_url
 from pipelines.stages import StageSpec
 from pipelines.storage import Store
 from pipelines.work import WorkFolder
+
+_KINDS = {
+    "decode_worker": "decoding process",
+    "ray::MapBatches": "decode task",
+    "ray::MapWorker": "tokenizer actor",
+}
+"""Parts of command lines. A worker of Ray is called after what it does; the rest is Ray's own."""
+_DRIVER, _RAY = "driver", "Ray's own processes"
+_LOOK_S = 0.25
 
 
 class NoTokenizer:
@@ -62,15 +77,59 @@ def load_nothing(config: RunConfig, device: str) -> NoTokenizer:
     return NoTokenizer()
 
 
-def tree_cpu_seconds() -> float:
-    """CPU time of this process and of everything below it, so far."""
-    total = 0.0
-    me = psutil.Process()
-    for process in [me, *me.children(recursive=True)]:
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system + times.children_user + times.children_system
-    return total
+class CpuMeter:
+    """CPU-seconds of this process and of everything below it, by kind; its own are left out.
+
+    Looks at them again and again, because the seconds of a process that ends are lost: Ray does not
+    wait for its workers.
+    """
+
+    def __init__(self) -> None:
+        self._kinds: dict[int, str] = {}
+        self._before: dict[int, float] = {}
+        self._seconds: dict[int, float] = {}
+        self._own_s = 0.0
+
+    @contextmanager
+    def watching(self) -> Generator[None]:
+        """Look until the block ends; what processes used before it does not count."""
+        self._look()
+        self._before = self._seconds.copy()
+        stop = threading.Event()
+
+        def watch() -> None:
+            while not stop.wait(_LOOK_S):
+                self._look()
+                self._own_s = time.thread_time()
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            self._look()
+
+    def totals(self) -> Counter[str]:
+        """Seconds by kind, up to the last look."""
+        totals: Counter[str] = Counter()
+        for pid, seconds in self._seconds.items():
+            totals[self._kinds[pid]] += seconds - self._before.get(pid, 0.0)
+        totals[_DRIVER] -= self._own_s
+        return totals
+
+    def _look(self) -> None:
+        me = psutil.Process()
+        self._kinds[me.pid] = _DRIVER
+        for process in [me, *me.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                if self._kinds.get(process.pid, _RAY) == _RAY:
+                    line = " ".join(process.cmdline())
+                    kinds = (kind for part, kind in _KINDS.items() if part in line)
+                    self._kinds[process.pid] = next(kinds, _RAY)
+                self._seconds[process.pid] = times.user + times.system
 
 
 def plain_loop(plan: Plan, config: RunConfig) -> tuple[int, float]:
@@ -86,8 +145,8 @@ def plain_loop(plan: Plan, config: RunConfig) -> tuple[int, float]:
     return windows, time.process_time() - started
 
 
-def pipeline(plan: Plan, config: RunConfig, work: Store) -> tuple[int, float]:
-    """Windows and CPU-seconds of pass one."""
+def pipeline(plan: Plan, config: RunConfig, work: Store) -> int:
+    """Pass one; returns its windows."""
     control = RunControl(
         run_id="benchmark", clock=time.monotonic, say=print, stop=threading.Event()
     )
@@ -99,51 +158,91 @@ def pipeline(plan: Plan, config: RunConfig, work: Store) -> tuple[int, float]:
         control=control, stage="analyse", total=plan.head.videos, total_bytes=plan.head.num_bytes,
         interval_s=30, watchdog_s=600,
     )  # fmt: skip
-    before = tree_cpu_seconds()
     analyse(plan, spec, progress)
-    return progress.counts["windows"], tree_cpu_seconds() - before
+    return progress.counts["windows"]
 
 
-def today() -> str:
-    """The date, for the record."""
-    return time.strftime("%Y-%m-%d")
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Pass one over some copies of the videos."""
+
+    windows: int
+    seconds: Counter[str]
+    wall_s: float
+
+
+def measure(plan: Plan, config: RunConfig, work: Store) -> Measured:
+    """Run pass one under the meter."""
+    meter, began = CpuMeter(), time.monotonic()
+    with meter.watching():
+        windows = pipeline(plan, config, work)
+    return Measured(windows=windows, seconds=meter.totals(), wall_s=time.monotonic() - began)
+
+
+def _minus(these: Counter[str], those: Counter[str]) -> Counter[str]:
+    # Counter's own subtraction drops what is not positive.
+    return Counter({kind: these[kind] - those[kind] for kind in these | those})
+
+
+def copies_of(
+    source: Path, count: int, folder: Path, config: RunConfig
+) -> tuple[Plan, RunConfig, Store]:
+    """Some copies of each video, planned."""
+    videos = folder / "videos"
+    videos.mkdir(parents=True)
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        for copy in range(count):
+            shutil.copyfile(file, videos / f"{copy}-{file.name}")
+    work = Store(str(folder / "work"))
+    listed = open_source(str(videos), config.source, config.source_storage)
+    return ensure_plan(listed, config, tokenizer="0" * 64, work=work), config, work
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("input", type=Path, nargs="?", default=Path("examples/clips"))
-    parser.add_argument("--repeat", type=int, default=8, help="copies of each video")
+    parser.add_argument("--copies", type=int, nargs=2, default=(4, 20), metavar=("FEW", "MANY"))
     parser.add_argument("--size", type=int, default=256)
     arguments = parser.parse_args()
-    config = RunConfig.model_validate(
-        {"space": {"size": arguments.size}, "runtime": {"actors": 1, "units_per_call": 4}}
-    )
+    config = RunConfig.model_validate({"space": {"size": arguments.size}, "runtime": {"actors": 1}})
     with tempfile.TemporaryDirectory() as scratch:
-        root = Path(scratch)
-        plans: list[tuple[Plan, Store]] = []
-        for name, copies in (("warm", 1), ("real", arguments.repeat)):
-            (root / name).mkdir()
-            for file in sorted(path for path in arguments.input.rglob("*") if path.is_file()):
-                for copy in range(copies):
-                    shutil.copyfile(file, root / name / f"{copy}-{file.name}")
-            work = Store(str(root / f"{name}-work"))
-            source = open_source(str(root / name), config.source, config.source_storage)
-            plans.append((ensure_plan(source, config, tokenizer="0" * 64, work=work), work))
+        # The first run starts the decode tasks' workers, which the others find.
+        counts = {
+            "warm": arguments.copies[0],
+            "few": arguments.copies[0],
+            "many": arguments.copies[1],
+        }
+        warm, few, many = (
+            copies_of(arguments.input, count, Path(scratch, name), config)
+            for name, count in counts.items()
+        )
         ray.init(include_dashboard=False, logging_level="ERROR")
-        pipeline(plans[0][0], config, plans[0][1])
-        windows, seconds = pipeline(plans[1][0], config, plans[1][1])
+        pipeline(*warm)
+        small, large = measure(*few), measure(*many)
         ray.shutdown()
-        loop_windows, loop_seconds = plain_loop(plans[1][0], config)
-    assert windows == loop_windows, (windows, loop_windows)
-    shape = f"33x{arguments.size}x{arguments.size}"
-    print(f"{platform.machine()}, {psutil.cpu_count()} cores, ray {ray.__version__}, {today()}")
-    print(f"{windows} windows of {shape}")
-    print("| | CPU-ms per window |")
-    print("|---|---|")
-    print(f"| plain loop: decode in one process | {1000 * loop_seconds / windows:.1f} |")
-    print(f"| pipeline, no tokenizer | {1000 * seconds / windows:.1f} |")
-    print(f"\nratio {seconds / loop_seconds:.2f}")
+        windows, loop_s = plain_loop(many[0], config)
+    assert windows == large.windows, (windows, large.windows)
+    _print(small, large, loop_ms=1000 * loop_s / windows, size=arguments.size)
+
+
+def _print(small: Measured, large: Measured, *, loop_ms: float, size: int) -> None:
+    windows = large.windows - small.windows
+    by_kind = _minus(large.seconds, small.seconds)
+    window_ms = 1000 * by_kind.total() / windows
+    start_s = small.seconds.total() - window_ms * small.windows / 1000
+    today = time.strftime("%Y-%m-%d")
+    print(f"{platform.machine()}, {psutil.cpu_count()} cores, ray {ray.__version__}, {today}")
+    print(f"{small.windows} and {large.windows} windows of 33x{size}x{size}")
+    print("| | CPU-ms per window |\n|---|---|")
+    print(f"| plain loop: decode in one process | {loop_ms:.1f} |")
+    print(f"| pipeline, no tokenizer | {window_ms:.1f} |")
+    for kind, seconds in by_kind.most_common():
+        print(f"| - {kind} | {1000 * seconds / windows:.1f} |")
+    print(f"\nratio {window_ms / loop_ms:.2f}; {start_s:.1f} CPU-seconds to start actors", end="; ")
+    print(f"{1000 * large.wall_s / large.windows:.0f} ms of wall time per window")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pipelines.config import StorageConfig
 from pipelines.corpus_reader import read_manifest
 from pipelines.errors import IncompleteError, PipelineError
 from pipelines.inspect import describe_object, describe_row, find_clip
+from pipelines.reachable import check_reachable
 from pipelines.storage import Store
 from pipelines.wording import num_bytes_text, rule_text, settings_text
 from schemas.info import CorpusInfo
@@ -33,6 +34,7 @@ def inspect(*, path: str, clip: str | None, storage: StorageConfig) -> None:
     """
     store = Store(path, storage)
     with reading(store.url):
+        check_reachable(store)
         if clip is not None:
             click.echo(_clip(store, clip))
         elif store.exists(MANIFEST_PATH):

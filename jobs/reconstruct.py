@@ -19,6 +19,7 @@ from pipelines.config import SourceConfig, StorageConfig
 from pipelines.corpus_reader import CorpusReader, StoredVideo
 from pipelines.errors import PipelineError
 from pipelines.picture_files import PictureFiles, PictureFolder, file_stem
+from pipelines.reachable import check_reachable
 from pipelines.reconstruct import ClipReport, check_tokenizer, mean_report, reconstruct_video
 from pipelines.selection import Selection
 from pipelines.source_windows import SourceWindows
@@ -92,6 +93,7 @@ def reconstruct(
         raise click.UsageError(str(error)) from error
     store = Store(corpus, storage)
     with reading(store.url), ExitStack() as stack:
+        check_reachable(store)
         reader = CorpusReader.open(store)
         tokenizer = _tokenizer(checkpoint, device)
         check_tokenizer(reader.info, tokenizer)

@@ -11,14 +11,31 @@ from jobs.engine import engine
 from jobs.options import config_from, configuration_options, work_option
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
+from pipelines.reachable import check_reachable
 from pipelines.run import Corpus
+from pipelines.storage import Store
+from schemas.failures import FailureReason
 
 __all__ = ["analyse", "plan", "run", "tokenise"]
 
 _FORMATS = click.Choice(["parquet", "webdataset", "both"])
+_REASONS = click.Choice([reason.value for reason in FailureReason], case_sensitive=False)
+
+_sample_option = click.option(
+    "--statistics-sample",
+    type=float,
+    metavar="FRACTION",
+    help="Solve E[ELBO] and the budget on this share of the videos; the rate is then approximate.",
+)
 
 
-def _corpus(options: dict[str, Any], config: RunConfig, output: str) -> Corpus:
+def _corpus(
+    options: dict[str, Any], config: RunConfig, output: str, input_url: str | None = None
+) -> Corpus:
+    # Before the weights are read, which takes longer.
+    if input_url is not None:
+        check_reachable(Store(input_url, config.source_storage))
+    check_reachable(Store(output, config.output_storage))
     return Corpus.open(config, output=output, work=options.pop("work"))
 
 
@@ -27,19 +44,21 @@ def _corpus(options: dict[str, Any], config: RunConfig, output: str) -> Corpus:
 @click.argument("output", metavar="OUTPUT")
 @click.option("--rate", type=float, help="Mean share of tokens to keep, in [1/16, 1]; default 0.5.")
 @click.option("--format", "format_", type=_FORMATS, help="Data files to write; default parquet.")
+@_sample_option
 @click.option("--dry-run", is_flag=True, help="Only list: print what would be done.")
 @work_option
 @configuration_options
 def run(
-    *, input_url: str, output: str, rate: float | None, format_: str | None, dry_run: bool,
-    **options: Any,  # noqa: ANN401
+    *, input_url: str, output: str, rate: float | None, format_: str | None,
+    statistics_sample: float | None, dry_run: bool, **options: Any,  # noqa: ANN401
 ) -> None:  # fmt: skip
     """Tokenise every video of INPUT (folder, bucket prefix, glob, manifest) into OUTPUT.
 
     Killed or stopped anywhere, the same command goes on from there.
     """
-    config = config_from(options, **{"routing.rate": rate, "output.format": format_})
-    corpus = _corpus(options, config, output)
+    choices = {"routing.rate": rate, "output.format": format_}
+    config = config_from(options, **choices, **{"statistics.sample": statistics_sample})
+    corpus = _corpus(options, config, output, input_url)
     if dry_run:
         _print(corpus.preview(input_url))
         return
@@ -59,7 +78,7 @@ def run(
 @configuration_options
 def plan(*, input_url: str, output: str, **options: Any) -> None:  # noqa: ANN401
     """List INPUT and fix names, order and shards; no video is opened."""
-    corpus = _corpus(options, config_from(options), output)
+    corpus = _corpus(options, config_from(options), output, input_url)
     corpus.check_stores()
     head = corpus.plan(input_url).head
     _print(head.model_dump(include={"plan_id", "source_root", "videos", "num_bytes", "shards"}))
@@ -71,7 +90,8 @@ def plan(*, input_url: str, output: str, **options: Any) -> None:  # noqa: ANN40
 @click.option(
     "--retry-failed", is_flag=True, help="Run the quarantined videos, and only those, again."
 )
-@click.option("--reason", multiple=True, help="With --retry-failed: only these reasons.")
+@_sample_option
+@click.option("--reason", type=_REASONS, multiple=True, help="With --retry-failed: only these.")
 @work_option
 @configuration_options
 def analyse(
@@ -80,10 +100,12 @@ def analyse(
     output: str,
     retry_failed: bool,
     reason: tuple[str, ...],
+    statistics_sample: float | None,
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Pass one: decode and encode every video of INPUT, and freeze the ELBO statistics."""
-    corpus = _corpus(options, config_from(options), output)
+    config = config_from(options, **{"statistics.sample": statistics_sample})
+    corpus = _corpus(options, config, output, input_url)
     corpus.check_stores()
     corpus.plan(input_url)
     if retry_failed:
@@ -96,6 +118,8 @@ def analyse(
             "tokens": statistics.tokens,
             "token_weighted_mean_elbo": statistics.token_weighted_mean,
             "window_weighted_mean_elbo": statistics.window_weighted_mean,
+            "videos_sampled": statistics.num_sampled,
+            "confidence_half_width": statistics.confidence_half_width,
             "digest": statistics.digest,
         }
     )

@@ -10,6 +10,7 @@ import click
 from jobs.reading import reading, store_options
 from pipelines.config import StorageConfig
 from pipelines.errors import AccountingError, IncompleteError
+from pipelines.reachable import check_reachable
 from pipelines.storage import Store
 from pipelines.validate import ValidationReport
 from pipelines.validate import validate as validate_corpus
@@ -29,6 +30,7 @@ def validate(*, corpus: str, as_json: bool, storage: StorageConfig) -> None:
     """
     store = Store(corpus, storage)
     with reading(store.url):
+        check_reachable(store)
         # A damaged manifest is a fault to report; without one there is nothing to check.
         if not store.exists(MANIFEST_PATH):
             raise IncompleteError(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -30,23 +30,33 @@ from pipelines.plan import Plan
 from pipelines.ray_stream import StreamEndedError, poll
 from pipelines.receipts import ReceiptBuilder, lost_receipt
 from pipelines.records import Status, table_to_statuses
-from pipelines.stages import AnalyseUnits, StageSpec, decode_videos
+from pipelines.stages import StageSpec, decode_videos
+from pipelines.tokenizer_actor import AnalyseUnits
 from pipelines.work import LeftoverUnits
 from schemas.receipts import VideoReceipt
 
-__all__ = ["analyse", "analyse_again"]
+__all__ = ["analyse", "analyse_again", "decode_tasks"]
 
-_BLOCK_VIDEOS = 16
+_TASK_VIDEOS = 16
+_TASK_BYTES = 64 << 20
+_TASKS_PER_DECODER = 8
+"""At least, in a wave that has so many videos: tasks differ in length, and the last should be
+short."""
 _BLOCK_BYTES = 64 << 20
+"""Of frames on their way to an actor: each block costs the driver and the workers some 50 CPU-ms,
+and a unit of 16 windows at 256x256 is a block of 104 MB anyhow."""
 _WRITERS = 8
 
 log = logging.getLogger(__name__)
 
 
-def analyse(plan: Plan, spec: StageSpec, progress: Progress) -> None:
+def analyse(
+    plan: Plan, spec: StageSpec, progress: Progress, only: Container[str] | None = None
+) -> None:
     """Analyse every planned video that has no receipt yet.
 
     Args:
+        only: Ids of the videos to look at; None for all.
         progress: Is told about every unit and video; its watchdog and stop flag are honoured.
 
     Raises:
@@ -56,7 +66,8 @@ def analyse(plan: Plan, spec: StageSpec, progress: Progress) -> None:
             nothing is wrong with the videos, so they are not set aside.
     """
     finished = spec.work.finished_videos()
-    rows = (row for row in _counted(plan, finished, progress) if row["video_id"] not in finished)
+    planned = _counted(plan, finished, progress, only)
+    rows = (row for row in planned if row["video_id"] not in finished)
     progress.start()
     # Listed once: waves of a large corpus must not list all units again and again.
     leftovers = spec.work.leftover_units(finished)
@@ -122,14 +133,20 @@ def _rounds(
     return list(rows)
 
 
-def _counted(plan: Plan, finished: Any, progress: Progress) -> Iterator[dict[str, Any]]:  # noqa: ANN401
+def _counted(
+    plan: Plan, finished: Container[str], progress: Progress, only: Container[str] | None
+) -> Iterator[dict[str, Any]]:
     # A resumed run starts its bar where the last one stopped. One more pass over the plan, but
     # counting as the waves go would let the ETA jump.
-    for row in plan.rows():
+    for row in _wanted(plan, only):
         if row["video_id"] in finished:
             progress.done += 1
             progress.done_bytes += row["size"]
-    yield from plan.rows()
+    yield from _wanted(plan, only)
+
+
+def _wanted(plan: Plan, only: Container[str] | None) -> Iterator[dict[str, Any]]:
+    return (row for row in plan.rows() if only is None or row["video_id"] in only)
 
 
 class _Wave:
@@ -203,13 +220,11 @@ def _statuses(
     runtime = spec.config.runtime
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
-    # A unit of 16 windows at 256x256 is 104 MB and a block of its own; larger blocks of smaller
-    # units would only hold back their results.
-    context.target_max_block_size = 16 << 20
+    context.target_max_block_size = _BLOCK_BYTES
     gpu = spec.device == "cuda"
     with ray.data.DataContext.current(context):
         dataset = (
-            ray.data.from_arrow(list(_blocks(rows)))
+            ray.data.from_arrow(list(decode_tasks(rows, _num_decoders(spec))))
             .map_batches(
                 decode_videos,  # pyright: ignore[reportArgumentType]  fn_kwargs are not typed
                 fn_kwargs={"spec": spec},
@@ -221,7 +236,8 @@ def _statuses(
             .map_batches(
                 AnalyseUnits,
                 fn_constructor_kwargs={"spec": spec},
-                batch_size=runtime.units_per_call,
+                # Ray copies the frames of a block that it cuts into batches.
+                batch_size=runtime.units_per_call if runtime.units_per_call > 1 else None,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
                 compute=ray.data.ActorPoolStrategy(size=_num_actors(spec)),
@@ -244,7 +260,12 @@ def _num_actors(spec: StageSpec) -> int:
     return max(1, int(resources.get("CPU", 1)) // spec.config.tokenizer.cpu_threads)
 
 
-def _blocks(rows: Sequence[dict[str, Any]]) -> Iterator[pa.Table]:
+def _num_decoders(spec: StageSpec) -> int:
+    """Decode tasks that run at a time."""
+    return spec.config.runtime.decoders or max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
+def decode_tasks(rows: Sequence[dict[str, Any]], num_decoders: int) -> Iterator[pa.Table]:
     """Videos per decode task: few enough to spread, enough to hide the cost of a task."""
     schema = pa.schema(
         [
@@ -255,17 +276,17 @@ def _blocks(rows: Sequence[dict[str, Any]]) -> Iterator[pa.Table]:
             ("stored_units", pa.list_(pa.int32())),
         ]
     )
-    most = 1 if len(rows) < 256 else _BLOCK_VIDEOS
-    block: list[dict[str, Any]] = []
+    most = min(max(len(rows) // (_TASKS_PER_DECODER * num_decoders), 1), _TASK_VIDEOS)
+    task: list[dict[str, Any]] = []
     filled = 0
     for row in rows:
-        if block and (len(block) >= most or filled + row["size"] > _BLOCK_BYTES):
-            yield pa.Table.from_pylist(block, schema=schema)
-            block, filled = [], 0
-        block.append(row)
+        if task and (len(task) >= most or filled + row["size"] > _TASK_BYTES):
+            yield pa.Table.from_pylist(task, schema=schema)
+            task, filled = [], 0
+        task.append(row)
         filled += row["size"]
-    if block:
-        yield pa.Table.from_pylist(block, schema=schema)
+    if task:
+        yield pa.Table.from_pylist(task, schema=schema)
 
 
 def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

@@ -7,8 +7,8 @@ each result is put back by the position it was taken from.
 
 from __future__ import annotations
 
-import hashlib
 import logging
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -22,12 +22,10 @@ from infotok_core.config import TokenizerConfig
 from infotok_core.tokenizer import Analysis, valid_latent_frames
 from pipelines.records import DecodedUnit
 from schemas.failures import Failure, FailureReason, FailureStage
-from schemas.receipts import UnitEntry
-from schemas.statistics import ElboAccumulator, ElboBins
-from schemas.units import encode_unit, window_sum
+from schemas.units import encode_unit
 from schemas.windows import WindowAnalysis
 
-__all__ = ["AnalysedUnit", "UnitAnalyser", "VideoTokenizer", "describe_unit"]
+__all__ = ["AnalysedUnit", "UnitAnalyser", "VideoTokenizer"]
 
 log = logging.getLogger(__name__)
 
@@ -50,10 +48,11 @@ class VideoTokenizer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysedUnit:
-    """What became of a unit: an object to store, or the failure of its video."""
+    """What became of a unit: an object to store and what it holds, or the failure of its video."""
 
     unit: DecodedUnit
     data: bytes = b""
+    windows: tuple[WindowAnalysis, ...] = ()
     failure: Failure | None = None
 
 
@@ -106,8 +105,7 @@ class UnitAnalyser:
     ) -> list[WindowAnalysis]:
         frames = [units[index].frames_NTHWC[window] for index, window in places]
         frames += [frames[-1]] * (self._batch_size - len(frames))
-        # Frames are views into shared memory; stack copies them once, off Ray's object store.
-        video_BTHWC = torch.from_numpy(np.stack(frames)).to(self._tokenizer.device)
+        video_BTHWC = _batch_of(frames).to(self._tokenizer.device)
         analysis = self._tokenizer.analyse(video_BTHWC)
         codes = analysis.codes_Bthw.cpu().numpy().astype(np.uint16)
         information = _half(analysis.information_Bthw.cpu().numpy())
@@ -138,25 +136,16 @@ class UnitAnalyser:
             unit_index=unit.unit_index,
             tokenizer=self._tokenizer.fingerprint,
         )
-        return AnalysedUnit(unit=unit, data=data)
+        return AnalysedUnit(unit=unit, data=data, windows=tuple(windows))
 
 
-def describe_unit(
-    path: str, unit_id: str, data: bytes, windows: Sequence[WindowAnalysis]
-) -> tuple[UnitEntry, ElboBins]:
-    """The line of the receipt that stands for a unit object, and its share of the statistics."""
-    accumulator = ElboAccumulator()
-    for window in windows:
-        accumulator.add(window_sum(window.information), window.codes.size)
-    entry = UnitEntry(
-        unit_id=unit_id,
-        path=path,
-        windows=len(windows),
-        tokens=sum(window.codes.size for window in windows),
-        sha256=hashlib.sha256(data).hexdigest(),
-        num_bytes=len(data),
-    )
-    return entry, accumulator.freeze()
+def _batch_of(frames: Sequence[NDArray[np.uint8]]) -> Tensor:
+    if len(frames) > 1:
+        return torch.from_numpy(np.stack(frames))
+    with warnings.catch_warnings():
+        # Read-only, because it lies in Ray's object store; a tokenizer only reads.
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(frames[0]).unsqueeze(0)
 
 
 def _half(information: NDArray[np.float32]) -> NDArray[np.float16]:

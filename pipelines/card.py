@@ -78,6 +78,7 @@ def _summary(info: CorpusInfo) -> str:
         ("tokens at full rate", f"{totals.cells:,}"),
         ("rate, asked", significant(info.routing.target)),
         ("rate, realised", f"{info.realised_rate:.5f}"),
+        *_sample(info),
         ("BPP16, mask included", f"{info.bpp16:.5f}"),
         ("data files", f"{info.files:,} ({num_bytes_text(info.num_bytes)})"),
         ("licence", info.licence),
@@ -87,6 +88,21 @@ def _summary(info: CorpusInfo) -> str:
         "Windows of video as adaptive-length sequences of discrete tokens: the more information a "
         "window\nholds, the more of its tokens are kept.\n\n" + _table(("", ""), rows)
     )
+
+
+def _sample(info: CorpusInfo) -> list[tuple[str, str]]:
+    sample = info.statistics_sample
+    if sample is None:
+        return []
+    width = sample.confidence_half_width
+    interval = "" if width is None else f" ± {significant(width)} (95 %)"
+    return [
+        (
+            "E[ELBO]",
+            f"{significant(sample.mean_elbo)}{interval}, from {sample.videos:,} of "
+            f"{sample.listed:,} videos: {sample.meaning}",
+        )
+    ]
 
 
 def _policies(info: CorpusInfo) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "RuntimeConfig",
     "SourceConfig",
     "SpaceConfig",
+    "StatisticsConfig",
     "StorageConfig",
     "TokenizerConfigRef",
     "WindowConfig",
@@ -126,6 +127,14 @@ class TokenizerConfigRef(_Frozen):
     cpu_threads: Annotated[int, Field(ge=1)] = 2
 
 
+class StatisticsConfig(_Frozen):
+    """What E[ELBO] and the budget are solved on."""
+
+    sample: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Share of the videos, chosen by their ids, that the statistics come from; they are frozen as
+    soon as these are analysed. Below 1 the asked rate is met approximately."""
+
+
 class RoutingConfig(_Frozen):
     """How many tokens each window gets, and which."""
 
@@ -196,6 +205,7 @@ class RunConfig(_Frozen):
     space: SpaceConfig = SpaceConfig()
     limits: DecodeLimits = DecodeLimits()
     tokenizer: TokenizerConfigRef = TokenizerConfigRef()
+    statistics: StatisticsConfig = StatisticsConfig()
     routing: RoutingConfig = RoutingConfig()
     output: OutputConfig = OutputConfig()
     runtime: RuntimeConfig = RuntimeConfig()

@@ -46,6 +46,17 @@ _ENDED = ("File ended prematurely", "partial file", "moov atom not found")
 _TOO_LARGE = re.compile(r"Picture size \d+x\d+ (?:is invalid|exceeds)")
 _NO_MEMORY = re.compile("Cannot allocate memory|get_buffer\\(\\) failed|Failed to allocate")
 _NOT_A_CONTAINER = ("Format not on whitelist", "Not detecting m3u8")
+_NO_CREDENTIALS = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "CredentialRetrievalError",
+        "ProfileNotFound",
+        "TokenRetrievalError",
+        "UnauthorizedSSOTokenError",
+    }
+)
+"""Errors of botocore, by name: it is not imported where no video comes from S3."""
 _MISCONFIGURED = ("Error decoding the extradata", "Invalid extradata", "avcC")
 
 
@@ -196,8 +207,18 @@ def _system_reason(error: BaseException) -> FailureReason:
         return FailureReason.NOT_A_VIDEO
     if isinstance(error, OSError) and error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
         return FailureReason.NOT_FOUND
-    # A store that refuses, cannot be reached, or breaks off after its client's own retries.
     library = type(error).__module__.partition(".")[0]
     if isinstance(error, OSError) or library in ("botocore", "aiohttp", "s3fs"):
-        return FailureReason.ACCESS_DENIED
+        return _store_reason(error)
     return FailureReason.INTERNAL
+
+
+def _store_reason(error: BaseException) -> FailureReason:
+    """What a store or its client says, after the client's own retries."""
+    if isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403, 407):
+        return FailureReason.ACCESS_DENIED
+    if getattr(error, "status", None) in (404, 410):
+        return FailureReason.NOT_FOUND
+    if type(error).__name__ in _NO_CREDENTIALS:
+        return FailureReason.ACCESS_DENIED
+    return FailureReason.SOURCE_UNAVAILABLE

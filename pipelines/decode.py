@@ -18,6 +18,9 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from pipelines.config import DecodeLimits
 from pipelines.decode_child import ChildLostError, ChildTimeoutError, DecodeChild
 from pipelines.decode_types import (
@@ -35,6 +38,7 @@ from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.windows import StreamFacts, WindowSpan
 
 __all__ = [
+    "Buffers",
     "DecodeError",
     "DecodeRequest",
     "DecodeSummary",
@@ -44,10 +48,22 @@ __all__ = [
     "Segment",
 ]
 
+Buffers = Callable[[WindowSpan, tuple[int, ...]], npt.NDArray[np.uint8]]
+"""Gives a writable uint8 array of a shape [T, H, W, 3] for a window."""
+
 _RECYCLE_AFTER = 256
 """Videos per decoding process: FFmpeg and the codecs leak a little with each damaged file."""
 _STARTUP_S = 120.0
 """Seconds a process may take to import its libraries on a loaded machine."""
+
+
+class _SilentStoreError(ChildTimeoutError):
+    """It is the store that is waited for, not the decoder."""
+
+
+def _new_buffer(span: WindowSpan, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    del span
+    return np.empty(shape, np.uint8)
 
 
 class DecoderProcess:
@@ -69,6 +85,7 @@ class DecoderProcess:
         self._child: DecodeChild | None = None
         self._num_videos = 0
         self._in_video = False
+        self._waiting = False
         self._busy_s = 0.0
         self._finalizer: Callable[[], object] = lambda: None
         self.facts: StreamFacts | None = None
@@ -99,11 +116,17 @@ class DecoderProcess:
             self._child = None
         self._in_video = False
 
-    def windows(self, request: DecodeRequest) -> Iterator[DecodedWindow]:
+    def windows(
+        self, request: DecodeRequest, *, buffers: Buffers = _new_buffer
+    ) -> Iterator[DecodedWindow]:
         """The wanted windows of a video, in order.
 
         The next window is decoded while the caller works on this one. Leaving the loop early ends
         the decoding process.
+
+        Args:
+            request: What to decode.
+            buffers: Where each window is copied to; it is what `DecodedWindow.frames_THWC` then is.
 
         Raises:
             DecodeError: The video cannot be decoded whole; what came before must be thrown away.
@@ -117,12 +140,16 @@ class DecoderProcess:
         next_window, ends = 0, "never started"
         for start in range(1, request.limits.attempts + 1):
             try:
-                for window in self._attempt(request, first_window=next_window, num_starts=start):
+                attempt = self._attempt(request, buffers, first_window=next_window, start=start)
+                for window in attempt:
                     next_window = window.span.window_index + 1
                     yield window
             except ChildLostError as lost:
                 ends = str(lost)
                 self.kill()
+            except _SilentStoreError as silent:
+                self.kill()
+                raise self._error(FailureReason.SOURCE_UNAVAILABLE, str(silent)) from None
             except ChildTimeoutError as timed_out:
                 self.kill()
                 raise self._error(FailureReason.DECODE_TIMEOUT, str(timed_out)) from None
@@ -135,26 +162,29 @@ class DecoderProcess:
         raise self._error(FailureReason.DECODER_CRASH, detail)
 
     def _attempt(
-        self, request: DecodeRequest, *, first_window: int, num_starts: int
+        self, request: DecodeRequest, buffers: Buffers, *, first_window: int, start: int
     ) -> Iterator[DecodedWindow]:
         """One try at a video, in one process."""
         child = self._ready()
-        self._in_video = True
+        self._in_video, self._waiting = True, False
         busy_before_s = self._busy_s
         child.send({"kind": "video", **request_to_json(request, first_window=first_window)})
         while True:
             message = self._receive(child, request.limits)
             self._busy_s = busy_before_s + message["busy_s"]
-            self.summary = summary_from_json(message["summary"], num_starts=num_starts)
+            self._waiting = message.get("waiting", False)
+            self.summary = summary_from_json(message["summary"], num_starts=start)
             if message.get("facts") is not None:
                 self.facts = StreamFacts(**message["facts"])
             if message["kind"] == "layout":
                 child.memory.attach(tuple(message["shape"]), message["num_slots"])
             elif message["kind"] == "window":
-                slot = message["slot"]
-                frames_THWC = child.memory.slots[slot].copy()
+                slot, span = message["slot"], WindowSpan(**message["span"])
+                shared_THWC = child.memory.slots[slot]
+                frames_THWC = buffers(span, shared_THWC.shape)
+                np.copyto(frames_THWC, shared_THWC)
                 child.send({"kind": "free", "slot": slot})
-                yield DecodedWindow(span=WindowSpan(**message["span"]), frames_THWC=frames_THWC)
+                yield DecodedWindow(span=span, frames_THWC=frames_THWC)
             elif message["kind"] in ("done", "fail"):
                 break
         self._in_video = False
@@ -166,10 +196,13 @@ class DecoderProcess:
         try:
             return child.receive(min(limits.stall_s, left_s))
         except ChildTimeoutError:
-            stalled = limits.stall_s <= left_s
-            limit = f"no progress for {limits.stall_s:g} s"
-            limit = limit if stalled else f"more than {limits.total_s:g} s of decoding"
-            raise ChildTimeoutError(limit) from None
+            if limits.stall_s > left_s:
+                limit = f"more than {limits.total_s:g} s of decoding"
+                raise ChildTimeoutError(limit) from None
+            if self._waiting:
+                limit = f"the store said nothing for {limits.stall_s:g} s"
+                raise _SilentStoreError(limit) from None
+            raise ChildTimeoutError(f"no progress for {limits.stall_s:g} s") from None
 
     def _error(self, reason: FailureReason, detail: str) -> DecodeError:
         stage = FailureStage.OPEN if self.facts is None else FailureStage.DECODE

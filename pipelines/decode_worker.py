@@ -7,7 +7,7 @@ crash, hang or eat memory, and that anybody may kill. One JSON document per line
                                               {"kind": "ready"}
     {"kind": "video", ...DecodeRequest}       {"kind": "layout", "shape": ..., "facts": ...}
                                               {"kind": "window", "slot": 0, "span": ...}
-    {"kind": "free", "slot": 0}               {"kind": "beat"}
+    {"kind": "free", "slot": 0}               {"kind": "beat", "waiting": false}
                                               {"kind": "done"} or {"kind": "fail", ...}
 
 Pixels go through `frame_memory`. With two slots the next window is decoded while the receiver works
@@ -98,6 +98,7 @@ class _Session:
             log=worker.log,
             buffers=self._buffer,
             progress=self._beat,
+            waiting=lambda waiting: self._say("beat", waiting=waiting),
             first_window=first_window,
         )
 

@@ -24,7 +24,7 @@ from pipelines.geometry import Box, Orientation, crop_box, output_size, patch_bo
 from pipelines.rgb import RgbGraph, chroma_grid, frame_layout
 from pipelines.timeline import FrameClock, Timed, resample
 from pipelines.video import VideoReader
-from pipelines.video_source import open_bytes
+from pipelines.video_source import Waiting, open_bytes
 from pipelines.windowing import CutWindow, WindowCutter
 from schemas.failures import FailureReason, FailureStage
 from schemas.windows import StreamFacts
@@ -44,6 +44,7 @@ class VideoDecoding:
         log: FFmpeg's log, entered.
         buffers: Where windows are written to.
         progress: Called after each packet read.
+        waiting: Told when a store is waited for; see `video_source.open_bytes`.
         first_window: Windows before it are counted, not made.
     """
 
@@ -54,12 +55,14 @@ class VideoDecoding:
         log: FFmpegLog,
         buffers: Buffers = lambda shape: np.empty(shape, np.uint8),
         progress: Callable[[], None] = lambda: None,
+        waiting: Waiting = lambda _: None,
         first_window: int = 0,
     ) -> None:
         self._request = request
         self._log = log
         self._buffers = buffers
         self._progress = progress
+        self._waiting = waiting
         self._first_window = first_window
         self._segment: range | None = None
         self._reader: VideoReader | None = None
@@ -102,6 +105,7 @@ class VideoDecoding:
             storage_options=request.storage_options,
             size=request.size,
             max_bytes=request.limits.max_bytes,
+            waiting=self._waiting,
         )
         with (
             closing(source.file),
@@ -147,7 +151,7 @@ class VideoDecoding:
         window, segment = self._request.window, self._request.segment
         if segment is None:
             return None
-        num_frames = int((facts.duration_s or 0) * facts.fps)
+        num_frames = round((facts.duration_s or 0) * facts.fps)
         return segment.windows(num_frames, window.frames - window.overlap)
 
     def _new_buffer(self) -> npt.NDArray[np.uint8]:

@@ -16,7 +16,7 @@ from pipelines.errors import AccountingError, IncompleteError, PipelineError
 from pipelines.sinks.energon import energon_files
 from pipelines.statistics import QUARANTINE, SUMMARY
 from pipelines.tokenise import ShardSpec
-from schemas.info import CorpusInfo, TokenizerInfo, VideoCounts
+from schemas.info import CorpusInfo, StatisticsSample, TokenizerInfo, VideoCounts
 from schemas.manifest import ShardCommit, Totals, TotalsBuilder, encode_manifest
 from schemas.quarantine import decode_quarantine
 from schemas.statistics import ElboStatistics
@@ -126,6 +126,7 @@ def _info(
         space=head.analysis["space"],
         routing=spec.rule,
         statistics_digest=statistics.digest,
+        statistics_sample=StatisticsSample.of(statistics) if spec.rule.is_measured else None,
         split=output.split,
         formats=formats,
         licence=output.licence,
@@ -153,6 +154,7 @@ def _summary(info: CorpusInfo, summary: AnalysisSummary) -> dict[str, Any]:
         "tokens_at_full_rate": info.totals.cells,
         "rate_asked": info.routing.target,
         "rate_realised": info.realised_rate,
+        "rate_from_sample": info.statistics_sample is not None,
         "bpp16": info.bpp16,
         "files": info.files,
         "bytes": info.num_bytes,

@@ -85,7 +85,8 @@ def make_plan(source: Source, config: RunConfig, *, tokenizer: str) -> tuple[Pla
     )
     listing = hashlib.sha256()
     for item in objects:
-        line = f"{item.uri}\0{item.size}\0{item.version}\0{_canonical(item.extra)}\n"
+        extra = _canonical(item.extra) if item.extra else "{}"
+        line = f"{item.uri}\0{item.size}\0{item.version}\0{extra}\n"
         listing.update(line.encode())
     identity: dict[str, Any] = {
         "listing_digest": listing.hexdigest(),

@@ -26,9 +26,18 @@ from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
 from pipelines.observe import Progress, RunControl
 from pipelines.plan import Plan, ensure_plan, load_plan, make_plan
+from pipelines.reachable import check_reachable
 from pipelines.sources import open_source
 from pipelines.stages import StageSpec
-from pipelines.statistics import STATISTICS, freeze_statistics, load_statistics
+from pipelines.statistics import (
+    STATISTICS,
+    SUMMARY,
+    check_sample,
+    freeze_sample,
+    freeze_statistics,
+    load_statistics,
+    sample_videos,
+)
 from pipelines.storage import Store
 from pipelines.tokenise import shard_spec, tokenise
 from pipelines.work import WorkFolder
@@ -79,6 +88,8 @@ class Corpus:
         Raises:
             StorageError: If not; ``runtime.single_writer`` lets the second condition pass.
         """
+        check_reachable(self.output)
+        check_reachable(self.work)
         if not self.config.runtime.single_writer:
             self.output.check_conditional_writes()
             self.work.check_conditional_writes()
@@ -113,17 +124,29 @@ class Corpus:
                 dropped += 1
         if dropped:
             self.work.delete(STATISTICS)
+            self.work.delete(SUMMARY)
         return dropped
 
     def analyse(self, control: RunControl) -> ElboStatistics:
-        """Pass one, to the frozen statistics. Needs a running Ray."""
+        """Pass one, to the frozen statistics. Needs a running Ray.
+
+        With ``statistics.sample`` the sample goes first, and what it gives is frozen at once.
+        """
         plan = load_plan(self.work)
         reuse = self.config.runtime.second_pass == "reuse"
         spec = self._stage_spec(plan, control, keep_units=reuse)
+        sample = sample_videos(plan, self.config.statistics.sample)
+        check_sample(plan, spec.work, sample)
+        if sample is not None:
+            num_bytes = sum(row["size"] for row in plan.rows() if row["video_id"] in sample)
+            first = self._progress(control, "analyse sample", len(sample), num_bytes)
+            analyse(plan, spec, first, only=sample)
+            control.say(first.line())
+            freeze_sample(plan, spec.work, sample)
         progress = self._progress(control, "analyse", plan.head.videos, plan.head.num_bytes)
         analyse(plan, spec, progress)
         control.say(progress.line())
-        return freeze_statistics(plan, spec.work)
+        return freeze_statistics(plan, spec.work, sample)
 
     def tokenise(self, control: RunControl) -> dict[str, Any]:
         """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU."""
@@ -135,6 +158,11 @@ class Corpus:
             )
         folder = self._work_folder(plan, "cpu")
         statistics = load_statistics(plan, folder)
+        if not self.work.exists(SUMMARY):
+            raise IncompleteError(
+                f"{self.work.url}: only the sample is analysed; finish pass one with "
+                "`infotok analyse`"
+            )
         spec = shard_spec(self.config, plan, folder, self.output, statistics)
         self._claim_output(spec.key)
         progress = self._progress(control, "tokenise", plan.head.shards, 0)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +23,7 @@ from fsspec.utils import glob_translate
 
 from pipelines.config import SourceConfig, StorageConfig
 from pipelines.errors import PipelineError
+from pipelines.reachable import check_reachable
 from pipelines.source_manifest import MANIFEST_SUFFIXES, read_manifest
 from pipelines.storage import Store, is_local
 from schemas.ids import quote_path, unquote_path
@@ -30,6 +32,8 @@ __all__ = ["Source", "SourceObject", "object_version", "open_source", "source_ur
 
 _MAGIC = frozenset("*?[")
 _MISSING = "missing"
+_NO_EXTRA: Mapping[str, Any] = MappingProxyType({})
+"""One for all: a million empty dicts are 64 MB."""
 
 _elsewhere: dict[tuple[str, StorageConfig], Store] = {}
 
@@ -48,7 +52,7 @@ class SourceObject:
     uri: str
     size: int
     version: str
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=lambda: _NO_EXTRA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +94,10 @@ def open_source(
 
     Raises:
         PipelineError: If there is nothing, or a manifest has no URI column.
+        StorageError: If the store does not answer.
     """
     store = Store(url, storage)
+    check_reachable(store)
     kind = _kind(store)
     if kind == "file":
         folder, name = posixpath.split(store.url)
@@ -208,7 +214,7 @@ def _stat(store: Store, uri: str, extra: Mapping[str, Any] | None = None) -> Sou
         size, version = stat_object(store, url)
     except missing:
         size, version = 0, _MISSING
-    return SourceObject(uri=uri, size=size, version=version, extra=extra or {})
+    return SourceObject(uri=uri, size=size, version=version, extra=extra or _NO_EXTRA)
 
 
 def stat_object(store: Store, url: str) -> tuple[int, str]:
@@ -242,6 +248,9 @@ def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:
         root = "" if root.endswith(":/") else root
         uris = [uri[len(root) + 1 :] if root else uri for uri in uris]
     rows = extra.to_pylist() if extra.num_columns else [{}] * len(uris)
+    for url in [root, *uris[:1]]:
+        # A manifest on disk may speak of a bucket.
+        check_reachable(Store(url, store.config))
     objects = _stat_all(Store(root or store.url, store.config), uris, rows)
     return Source(root=root, objects=objects, extra_schema=extra.schema)
 

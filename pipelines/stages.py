@@ -1,52 +1,48 @@
-"""The two Ray stages of pass one: decode tasks and tokenizer actors. Thin shells around plain code.
+"""The first Ray stage of pass one, decode tasks, and what both stages share. Knows no torch.
 
 Nothing a video does may fail a task: every failure of a video becomes its last row. What remains,
 the death of a worker, is Ray's to retry; starts are counted durably beforehand, so that a video or
-unit that kills its workers is set aside after a few of them.
+unit that kills its workers is set aside after a few of them. The second stage is `tokenizer_actor`.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import torch
+from numpy.typing import NDArray
 
-from infotok_core.tokenizer import Tokenizer
-from pipelines.analyser import AnalysedUnit, UnitAnalyser, VideoTokenizer, describe_unit
 from pipelines.config import RunConfig, StorageConfig
-from pipelines.decode import DecodedWindow, DecodeError, DecodeRequest, DecoderProcess
+from pipelines.decode import DecodeError, DecodeRequest, DecoderProcess
+from pipelines.errors import StorageError
 from pipelines.records import (
     DecodedUnit,
     Status,
     failure_to_json,
     statuses_to_table,
-    table_to_units,
     unit_to_table,
 )
 from pipelines.sources import source_url, stat_object
 from pipelines.storage import Store, storage_options
+from pipelines.unit_status import stored_unit
 from pipelines.work import WorkFolder
 from schemas.failures import Failure, FailureReason, FailureStage
-from schemas.ids import WINDOWS_PER_UNIT, unit_id
-from schemas.units import decode_unit
+from schemas.ids import WINDOWS_PER_UNIT
+from schemas.windows import WindowSpan
 
-__all__ = ["AnalyseUnits", "DecodeVideos", "StageSpec", "decode_videos", "load_tokenizer"]
+if TYPE_CHECKING:
+    # A decode task has no use for torch: 2 CPU-seconds and 200 MB in each of their workers.
+    from pipelines.analyser import VideoTokenizer
+
+__all__ = ["DecodeVideos", "StageSpec", "decode_videos"]
 
 log = logging.getLogger(__name__)
 
 _decoder: DecoderProcess | None = None
-
-
-def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
-    """The tokenizer of the configuration, on ``device``."""
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.tokenizer.dtype]
-    return Tokenizer.load(config.tokenizer.checkpoint, device=device, dtype=dtype)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +54,8 @@ class StageSpec:
         run_id: Names this driver: starts are counted per driver.
         device: ``cpu`` or ``cuda``, resolved.
         keep_units: Store unit objects; False only measures them (``second_pass = recompute``).
-        load: Makes the tokenizer in the actor; a benchmark hands in another.
+        load: Makes the tokenizer in the actor; None: that of the configuration. A benchmark hands
+            in another.
     """
 
     config: RunConfig
@@ -67,7 +64,7 @@ class StageSpec:
     run_id: str
     device: str
     keep_units: bool = True
-    load: Callable[[RunConfig, str], VideoTokenizer] = load_tokenizer
+    load: Callable[[RunConfig, str], VideoTokenizer] | None = None
 
 
 class DecodeVideos:
@@ -102,7 +99,7 @@ class DecodeVideos:
             for unit in self._units(decoder, row):
                 yield unit_to_table(unit)
             for index in row["stored_units"]:
-                yield statuses_to_table([_stored(self._spec.work, row, index)])
+                yield statuses_to_table([self._stored(row, index)])
         except DecodeError as error:
             yield self._end(row, attempt, error.failure, decoder)
         except Exception as error:
@@ -115,26 +112,32 @@ class DecodeVideos:
             self._spec.work.release(row["video_id"], run_id=self._spec.run_id, starts=attempt)
 
     def _units(self, decoder: DecoderProcess, row: dict[str, Any]) -> Iterator[DecodedUnit]:
-        pending: list[DecodedWindow] = []
-        request = self._request(row)
-        for window in decoder.windows(request):
-            unit_index = window.span.window_index // WINDOWS_PER_UNIT
-            if pending and pending[0].span.window_index // WINDOWS_PER_UNIT != unit_index:
-                yield self._unit(row, pending)
-                pending = []
-            pending.append(window)
-        if pending:
-            yield self._unit(row, pending)
+        memory = _UnitMemory()
+        spans: list[WindowSpan] = []
+        for window in decoder.windows(self._request(row), buffers=memory.place):
+            if spans and _unit_of(spans[0]) != _unit_of(window.span):
+                yield self._unit(row, spans, memory)
+                spans = []
+            spans.append(window.span)
+        if spans:
+            yield self._unit(row, spans, memory)
 
-    def _unit(self, row: dict[str, Any], windows: Sequence[DecodedWindow]) -> DecodedUnit:
-        unit_index = windows[0].span.window_index // WINDOWS_PER_UNIT
+    def _unit(
+        self, row: dict[str, Any], spans: list[WindowSpan], memory: _UnitMemory
+    ) -> DecodedUnit:
+        unit_index = _unit_of(spans[0])
         return DecodedUnit(
             video=row["video_id"],
             unit_index=unit_index,
             path=self._spec.work.unit_path(row["video_id"], row["version"], unit_index),
-            spans=tuple(window.span for window in windows),
-            frames_NTHWC=np.stack([window.frames_THWC for window in windows]),
+            spans=tuple(spans),
+            frames_NTHWC=memory.take(unit_index, len(spans)),
         )
+
+    def _stored(self, row: dict[str, Any], unit_index: int) -> Status:
+        work = self._spec.work
+        path = work.unit_path(row["video_id"], row["version"], unit_index)
+        return stored_unit(path, row["video_id"], unit_index, work.store.read(path))
 
     def _request(self, row: dict[str, Any]) -> DecodeRequest:
         config = self._spec.config
@@ -154,7 +157,7 @@ class DecodeVideos:
         store = _source_store(self._spec.source_root, self._spec.config.source_storage)
         try:
             _, version = stat_object(store, url)
-        except OSError:
+        except (OSError, StorageError):
             # The decoder meets the same error and names it better.
             return None
         planned = row["version"]
@@ -184,116 +187,36 @@ class DecodeVideos:
         return statuses_to_table([Status(kind="end", video=row["video_id"], payload=payload)])
 
 
+class _UnitMemory:
+    """Windows of a unit are copied out of the decoding process side by side, and never again."""
+
+    def __init__(self) -> None:
+        self._units: dict[int, NDArray[np.uint8]] = {}
+
+    def place(self, span: WindowSpan, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Where the frames of a window go."""
+        unit_index, window = divmod(span.window_index, WINDOWS_PER_UNIT)
+        if unit_index not in self._units:
+            # Pages that no window touches cost nothing.
+            self._units[unit_index] = np.empty((WINDOWS_PER_UNIT, *shape), np.uint8)
+        return self._units[unit_index][window]
+
+    def take(self, unit_index: int, num_windows: int) -> NDArray[np.uint8]:
+        """The frames of a unit, all of whose windows have come."""
+        return self._units.pop(unit_index)[:num_windows]
+
+
 def decode_videos(batch: pa.Table, *, spec: StageSpec) -> Iterator[pa.Table]:
     """`DecodeVideos` as the plain function that Ray Data runs as tasks."""
     yield from DecodeVideos(spec)(batch)
 
 
-class AnalyseUnits:
-    """Unit rows in, unit objects stored, status rows out. Ray actor: loads the weights once.
-
-    Holds no state between calls, so Ray may replay a batch on another actor.
-    """
-
-    def __init__(self, spec: StageSpec) -> None:
-        self._spec = spec
-        if spec.device == "cpu":
-            torch.set_num_threads(spec.config.tokenizer.cpu_threads)
-        self._analyser = UnitAnalyser(
-            spec.load(spec.config, spec.device), batch_size=spec.config.tokenizer.batch_size
-        )
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Status rows, one per row of ``batch``."""
-        limit, run_id = self._spec.config.limits.attempts, self._spec.run_id
-        ready: list[DecodedUnit] = []
-        for item in table_to_units(batch):
-            if isinstance(item, Status):
-                yield statuses_to_table([item])
-                continue
-            name = unit_id(item.video, item.unit_index)
-            attempt = self._spec.work.claim(name, run_id=run_id, limit=limit)
-            if attempt == 1:
-                ready.append(item)
-                continue
-            # Whoever held it died. Alone it can only fail itself, not those it came with.
-            yield statuses_to_table([self._again(item, attempt)])
-            if attempt <= limit:
-                self._spec.work.release(name, run_id=run_id, starts=attempt)
-        if ready:
-            for result in self._analysed(ready):
-                yield statuses_to_table([self._settle(result)])
-
-    def _again(self, unit: DecodedUnit, attempt: int) -> Status:
-        # The actor before may have died after it stored the unit.
-        with contextlib.suppress(FileNotFoundError):
-            return _describe(unit.path, unit.video, unit.unit_index, self._read(unit.path))
-        limit = self._spec.config.limits.attempts
-        if attempt > limit:
-            detail = f"workers died {limit} times while they held unit {unit.unit_index}"
-            failure = _failure(FailureReason.WORKER_LOST, detail, FailureStage.ANALYSE)
-            return _unit_failed(unit, failure)
-        return self._settle(self._analysed([unit])[0])
-
-    def _analysed(self, units: Sequence[DecodedUnit]) -> list[AnalysedUnit]:
-        """Units as one batch or, if that fails, each on its own."""
-        try:
-            return list(self._analyser.analyse(units))
-        except torch.AcceleratorError:
-            # The GPU's context is lost with it: only another process can go on.
-            raise
-        except Exception as error:
-            log.exception("analysing %d units failed", len(units))
-            if len(units) == 1:
-                memory = isinstance(error, MemoryError)
-                reason = FailureReason.OUT_OF_MEMORY if memory else FailureReason.INTERNAL
-                failure = _failure(reason, repr(error), FailureStage.ANALYSE)
-                return [AnalysedUnit(unit=units[0], failure=failure)]
-        return [result for unit in units for result in self._analysed([unit])]
-
-    def _settle(self, result: AnalysedUnit) -> Status:
-        if result.failure is not None:
-            return _unit_failed(result.unit, result.failure)
-        return self._store(result.unit, result.data)
-
-    def _read(self, path: str) -> bytes:
-        return self._spec.work.store.read(path)
-
-    def _store(self, unit: DecodedUnit, data: bytes) -> Status:
-        store = self._spec.work.store
-        if self._spec.keep_units and not store.create(unit.path, data):
-            there = self._read(unit.path)
-            if there != data:
-                # A GPU kernel that is not deterministic: the first object wins, and it is said.
-                log.warning("%s was stored before with other bytes; kept", store.full(unit.path))
-                data = there
-        return _describe(unit.path, unit.video, unit.unit_index, data)
+def _unit_of(span: WindowSpan) -> int:
+    return span.window_index // WINDOWS_PER_UNIT
 
 
-def _describe(path: str, video: str, unit_index: int, data: bytes) -> Status:
-    entry, bins = describe_unit(path, unit_id(video, unit_index), data, decode_unit(data))
-    payload = {
-        "unit_index": unit_index,
-        "entry": entry.model_dump(),
-        "bins": bins.model_dump(),
-    }
-    return Status(kind="unit", video=video, payload=payload)
-
-
-def _stored(work: WorkFolder, row: dict[str, Any], unit_index: int) -> Status:
-    path = work.unit_path(row["video_id"], row["version"], unit_index)
-    return _describe(path, row["video_id"], unit_index, work.store.read(path))
-
-
-def _unit_failed(unit: DecodedUnit, failure: Failure) -> Status:
-    payload = {"unit_index": unit.unit_index, "failure": failure_to_json(failure)}
-    return Status(kind="unit", video=unit.video, payload=payload)
-
-
-def _failure(
-    reason: FailureReason, detail: str, stage: FailureStage = FailureStage.DECODE
-) -> Failure:
-    return Failure(reason=reason, stage=stage, detail=detail)
+def _failure(reason: FailureReason, detail: str) -> Failure:
+    return Failure(reason=reason, stage=FailureStage.DECODE, detail=detail)
 
 
 def _decoder_process() -> DecoderProcess:

@@ -2,75 +2,163 @@
 
 Integer sums only, so neither the order of the receipts nor the number of workers can matter. The
 document is written once; pass two refuses one that was made for another plan or tokenizer.
+
+It may come from a sample of the videos (``statistics.sample``): then it is frozen as soon as these
+are analysed, and says so itself.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from pipelines.errors import AccountingError, IncompleteError, PlanMismatchError
 from pipelines.plan import Plan
-from pipelines.work import WorkFolder
+from pipelines.work import IdSet, WorkFolder
 from schemas.failures import FailureReason
 from schemas.quarantine import encode_quarantine, quarantine_row
+from schemas.receipts import VideoReceipt
 from schemas.statistics import ElboStatistics, StatisticsFold
 from schemas.summary import AnalysisSummary
 from schemas.versions import FormatError
 
-__all__ = ["QUARANTINE", "STATISTICS", "SUMMARY", "freeze_statistics", "load_statistics"]
+__all__ = [
+    "QUARANTINE",
+    "STATISTICS",
+    "SUMMARY",
+    "check_sample",
+    "freeze_sample",
+    "freeze_statistics",
+    "load_statistics",
+    "sample_videos",
+]
 
 STATISTICS = "statistics.json"
 SUMMARY = "summary.json"
 QUARANTINE = "quarantine.parquet"
 
+_LEAST_SAMPLED = 2
+"""Of fewer videos nobody can tell how much they differ."""
+
 log = logging.getLogger(__name__)
 
 
-def freeze_statistics(plan: Plan, work: WorkFolder) -> ElboStatistics:
+def sample_videos(plan: Plan, fraction: float) -> IdSet | None:
+    """The videos that statistics of a sample come from; None if all do.
+
+    Chosen by their ids, which are hashes: neither the order of the listing nor the shards matter.
+    """
+    videos = plan.head.videos
+    count = max(round(fraction * videos), _LEAST_SAMPLED)
+    if count >= videos:
+        return None
+    return IdSet(row["video_id"] for row in plan.rows()).lowest(count)
+
+
+def check_sample(plan: Plan, work: WorkFolder, sample: IdSet | None) -> None:
+    """Prove that statistics which are frozen already come from as many videos as are asked for now.
+
+    Raises:
+        PlanMismatchError: If not, or if they are of another plan or tokenizer.
+    """
+    if not work.store.exists(STATISTICS):
+        return
+    statistics = load_statistics(plan, work)
+    asked = plan.head.videos if sample is None else len(sample)
+    if statistics.num_sampled != asked:
+        raise PlanMismatchError(
+            f"{work.store.full(STATISTICS)} was frozen from {statistics.num_sampled} videos of "
+            f"{statistics.num_listed}, this run asks for {asked} (statistics.sample); go on as "
+            "before, or use another work folder (--work)"
+        )
+
+
+def freeze_sample(plan: Plan, work: WorkFolder, sample: IdSet) -> ElboStatistics:
+    """Freeze the statistics of a sample, or return what was frozen before.
+
+    Raises:
+        IncompleteError: If a video of the sample has no receipt.
+        PlanMismatchError: If the frozen document is of another plan or tokenizer.
+    """
+    if work.store.exists(STATISTICS):
+        return load_statistics(plan, work)
+    fold = StatisticsFold()
+    videos = (row["video_id"] for row in plan.rows() if row["video_id"] in sample)
+    for receipt in _receipts(work, videos):
+        fold.add_video(receipt.bins)
+    statistics = _frozen(fold, plan)
+    work.store.publish(STATISTICS, statistics.to_bytes(indent=1))
+    return statistics
+
+
+def freeze_statistics(plan: Plan, work: WorkFolder, sample: IdSet | None = None) -> ElboStatistics:
     """Fold the receipts of every planned video, or return what was frozen before.
 
-    Writes the statistics last: where they are, the summary and the quarantine are, too.
+    Where statistics and summary are, the quarantine is, too, and pass one is finished.
+
+    Args:
+        sample: The statistics come from these videos alone; everything else counts all.
 
     Raises:
         IncompleteError: If a planned video has no receipt.
         AccountingError: If the receipts do not add up to the plan.
         PlanMismatchError: If the frozen document is of another plan or tokenizer.
     """
-    if work.store.exists(STATISTICS):
+    if work.store.exists(STATISTICS) and work.store.exists(SUMMARY):
         return load_statistics(plan, work)
-    fold = StatisticsFold()
+    fold, part = StatisticsFold(), StatisticsFold()
     reasons: Counter[FailureReason] = Counter()
     counts: Counter[str] = Counter()
     quarantined: list[dict[str, Any]] = []
-    videos = (row["video_id"] for row in plan.rows())
+    for receipt in _receipts(work, (row["video_id"] for row in plan.rows())):
+        fold.add_video(receipt.bins)
+        if sample is not None and receipt.video_id in sample:
+            part.add_video(receipt.bins)
+        counts["listed"] += 1
+        if receipt.failure is not None:
+            reasons[receipt.failure.reason] += 1
+            quarantined.append(quarantine_row(receipt))
+            continue
+        counts["analysed"] += 1
+        counts["windows"] += receipt.windows
+        counts["positions"] += receipt.tokens
+        counts["decoded"] += receipt.num_frames_decoded
+        counts["dropped"] += receipt.num_frames_dropped
+    summary = _summary(plan, counts, reasons)
+    _check(summary, _frozen(fold, plan), plan)
+    statistics = _frozen(fold if sample is None else part, plan)
+    # Replaced, not published: rows of a video that crashed may tell of another number of attempts.
+    work.store.replace(QUARANTINE, encode_quarantine(quarantined))
+    work.store.replace(SUMMARY, summary.to_bytes(indent=1))
+    work.store.publish(STATISTICS, statistics.to_bytes(indent=1))
+    return statistics
+
+
+def _receipts(work: WorkFolder, videos: Iterator[str]) -> Iterator[VideoReceipt]:
     try:
-        for receipt in work.receipts(videos):
-            fold.add_video(receipt.bins)
-            counts["listed"] += 1
-            if receipt.failure is not None:
-                reasons[receipt.failure.reason] += 1
-                quarantined.append(quarantine_row(receipt))
-                continue
-            counts["analysed"] += 1
-            counts["windows"] += receipt.windows
-            counts["positions"] += receipt.tokens
-            counts["decoded"] += receipt.num_frames_decoded
-            counts["dropped"] += receipt.num_frames_dropped
+        yield from work.receipts(videos)
     except FileNotFoundError as error:
         raise IncompleteError(
             f"{work.store.url}: not every planned video is analysed yet "
             f"(no {error.filename or error}); "
             "run `infotok analyse` again"
         ) from error
+
+
+def _frozen(fold: StatisticsFold, plan: Plan) -> ElboStatistics:
     head = plan.head
-    statistics = fold.freeze(plan_id=head.plan_id, tokenizer=head.tokenizer, num_listed=head.videos)
-    summary = AnalysisSummary(
+    return fold.freeze(plan_id=head.plan_id, tokenizer=head.tokenizer, num_listed=head.videos)
+
+
+def _summary(plan: Plan, counts: Counter[str], reasons: Counter[FailureReason]) -> AnalysisSummary:
+    head = plan.head
+    return AnalysisSummary(
         plan_id=head.plan_id,
         videos_listed=counts["listed"],
         videos_analysed=counts["analysed"],
-        videos_quarantined=len(quarantined),
+        videos_quarantined=reasons.total(),
         windows=counts["windows"],
         positions=counts["positions"],
         num_frames_decoded=counts["decoded"],
@@ -78,12 +166,6 @@ def freeze_statistics(plan: Plan, work: WorkFolder) -> ElboStatistics:
         source_bytes=head.num_bytes,
         reasons=dict(sorted(reasons.items())),
     )
-    _check(summary, statistics, plan)
-    # Replaced, not published: rows of a video that crashed may tell of another number of attempts.
-    work.store.replace(QUARANTINE, encode_quarantine(quarantined))
-    work.store.replace(SUMMARY, summary.to_bytes(indent=1))
-    work.store.publish(STATISTICS, statistics.to_bytes(indent=1))
-    return statistics
 
 
 def load_statistics(plan: Plan, work: WorkFolder) -> ElboStatistics:

@@ -78,6 +78,11 @@ def rate_rule(config: RunConfig, statistics: ElboStatistics) -> RateRule:
         return RateRule.static(routing.rate)
     if routing.expected_elbo is not None:
         return RateRule.expected(routing.expected_elbo, **limits)
+    if statistics.is_sample and not statistics.bins.weighted:
+        raise PipelineError(
+            f"the sample of {statistics.num_sampled} videos holds no window with information: "
+            "analyse with a larger statistics.sample into another work folder (--work)"
+        )
     if routing.budget == "paper":
         return RateRule.paper(statistics.bins, **limits)
     try:

@@ -51,11 +51,12 @@ class ClipsConfig:
     """Streaming: independent sequences of videos; at most one per clip of a step is used. A rank
     decodes only its own lanes if ``world_size`` divides them; otherwise neighbours both decode the
     lane between them."""
-    block_videos: int = 8
+    block_videos: int = 4
     """Streaming: visits to a video whose clips are shuffled among each other, per lane."""
-    windows_per_visit: int = 4
+    windows_per_visit: int = 8
     """Streaming: at most so many clips' worth of a video is decoded at a time, from a random place,
-    so that long videos do not flood a block."""
+    so that long videos do not flood a block. What lies before that place is decoded in vain: fewer
+    windows make a clip dearer, half a long video for each visit."""
     crops_per_window: int = 1
     """Streaming: clips cut from each clip's worth of frames. More of them cost hardly any decoding,
     and make what lies in a block more alike."""

@@ -122,15 +122,15 @@ class MemoryClips:
         y_B = (draws[:, 2] * (height_B - side + 1)).astype(np.int64)
         x_B = (draws[:, 3] * (width_B - side + 1)).astype(np.int64)
         backwards_B = draws[:, 5] < 0.5
-        first_B = start_B + backwards_B * (frames - 1)
-        pixel_B = self._first_pixel_V[video_B] + (first_B * height_B + y_B) * width_B + x_B
+        start_B += backwards_B * (frames - 1)
+        first_B = self._first_pixel_V[video_B] + (start_B * height_B + y_B) * width_B + x_B
         frame_step_B = np.where(backwards_B, -1, 1) * height_B * width_B
-        place = self._to_device(np.stack([pixel_B, frame_step_B, width_B]) * 3)
+        place = self._to_device(np.stack([first_B, frame_step_B, width_B]) * 3)
         first, frame_step, row_step = place[:, :, None, None]
         times = torch.arange(frames, device=self._device)[:, None]
         rows = torch.arange(side, device=self._device)
         row_BTH = first + frame_step * times + row_step * rows
-        # A view of all runs of a row's length; the gather reads only those it is asked for.
+        # A view of all runs as long as a row; the gather reads those that it is asked for.
         runs = self._corpus_N.unfold(0, 3 * side, 1)
         return runs[row_BTH].view(len(draws), frames, side, side, 3)
 
@@ -147,7 +147,7 @@ class MemoryClips:
     def _to_device(self, numbers: npt.NDArray[np.int64]) -> Tensor:
         host = torch.from_numpy(numbers)
         if self._device.type != "cuda":
-            return host.to(self._device)
+            return host
         # From pinned memory the copy does not wait for the work that is queued on the device.
         return host.pin_memory().to(self._device, non_blocking=True)
 
@@ -157,14 +157,16 @@ def _scale(batch_BTHWC: Tensor, crop: int) -> Tensor:
     num_clips, frames, side = batch_BTHWC.shape[:3]
     images = batch_BTHWC.flatten(0, 1).permute(0, 3, 1, 2)
     at_once = max(1, _SCALED_AT_ONCE // (3 * side * side))
-    scaled = [
-        functional.interpolate(part.float(), size=(crop, crop), mode="bicubic", antialias=True)
-        .round_()
-        .clamp_(0, 255)
-        .to(torch.uint8)
-        for part in images.split(at_once)
-    ]
+    scaled = [_scale_some(part, crop) for part in images.split(at_once)]
     return torch.cat(scaled).permute(0, 2, 3, 1).reshape(num_clips, frames, crop, crop, 3)
+
+
+def _scale_some(images_NCHW: Tensor, crop: int) -> Tensor:
+    # Only the CPU knows how to scale bytes.
+    is_cpu = images_NCHW.device.type == "cpu"
+    images = images_NCHW if is_cpu else images_NCHW.float()
+    images = functional.interpolate(images, size=(crop, crop), mode="bicubic", antialias=True)
+    return images if is_cpu else images.round_().clamp_(0, 255).to(torch.uint8)
 
 
 def decode_corpus(

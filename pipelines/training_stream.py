@@ -11,10 +11,12 @@ clips over all ranks, a visit's windows per worker, and three batches.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from pipelines.training_config import ClipsConfig
 from pipelines.training_lanes import LanePlan, Place
 from pipelines.training_videos import TrainingVideos
 from pipelines.training_visits import Clip, StoppedError, VisitDecoder
+from pipelines.training_workers import Workers
 
 __all__ = ["StreamClips"]
 
@@ -57,8 +60,10 @@ class StreamClips:
         self._device = torch.device(device)
         self._next_step = start_step
         self._blocks = _Blocks(videos, config, workers=workers)
-        self._assembler = ThreadPoolExecutor(1, thread_name_prefix="clips")
+        self._assembler = Workers(1, name="clips")
         self._ahead: deque[Future[Tensor]] = deque()
+        # An interpreter that ends under running daemon threads may crash.
+        atexit.register(self.close)
         self._blocks.begin(self._places(start_step))
         self._look_ahead()
 
@@ -78,16 +83,23 @@ class StreamClips:
             if self._next_step > step:
                 return host.to(self._device, non_blocking=True)
 
+    @property
+    def num_clips_held(self) -> int:
+        """Clips decoded so far of the blocks at hand; training waits if it stays near zero."""
+        return self._blocks.num_clips
+
     def close(self) -> None:
         """Stop decoding; waits for the windows that are being decoded."""
         self._blocks.stop()
-        self._assembler.shutdown(cancel_futures=True)
+        self._assembler.stop()
+        self._assembler.join()
         self._blocks.close()
+        atexit.unregister(self.close)
 
     def _look_ahead(self) -> None:
         while len(self._ahead) <= _BATCHES_AHEAD:
             step = self._next_step + len(self._ahead)
-            self._ahead.append(self._assembler.submit(self._assemble, step))
+            self._ahead.append(self._assembler.submit(functools.partial(self._assemble, step)))
 
     def _places(self, step: int) -> list[Place]:
         first = self._config.first_sample(step)
@@ -125,9 +137,16 @@ class _Blocks:
         self._videos = videos
         self._frames = config.frames
         self._stopped = threading.Event()
-        self._decoder = VisitDecoder(videos, config, is_stopped=self._is_stopped)
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+        self._decoder = VisitDecoder(videos, config, is_stopped=self._stopped.is_set)
+        self._pool = Workers(workers, name="decode")
         self._lanes: dict[int, tuple[_Block, _Block]] = {}
+
+    @property
+    def num_clips(self) -> int:
+        """Clips that are decoded and not forgotten."""
+        visits = [visit for pair in list(self._lanes.values()) for b in pair for visit in b.visits]
+        done = [visit for visit in visits if visit.done() and not visit.cancelled()]
+        return sum(len(visit.result()) for visit in done if visit.exception() is None)
 
     def begin(self, places: list[Place]) -> None:
         """Order what the first batch needs, then what is needed afterwards, soonest first."""
@@ -152,25 +171,22 @@ class _Blocks:
     def stop(self) -> None:
         """Let whatever waits or decodes end soon."""
         self._stopped.set()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.stop()
 
     def close(self) -> None:
         """Wait for it, and end the decoding processes."""
-        self._pool.shutdown()
+        self._pool.join()
         self._videos.close()
         self._lanes.clear()
 
-    def _is_stopped(self) -> bool:
-        # When the interpreter exits it waits for the pool, which nobody stopped then.
-        return self._stopped.is_set() or not threading.main_thread().is_alive()
-
     def _order(self, lane: int, number: int) -> _Block:
-        visits = [self._pool.submit(self._visit, n) for n in self.plan.visits(lane, number)]
+        visits = [self._submit(visit) for visit in self.plan.visits(lane, number)]
         return _Block(number, visits, self.plan.deal(lane, number).tolist())
 
+    def _submit(self, visit: int) -> Future[list[Clip]]:
+        return self._pool.submit(functools.partial(self._visit, visit))
+
     def _visit(self, visit: int) -> list[Clip]:
-        if self._is_stopped():
-            raise StoppedError
         return self._decoder.clips(visit, self.plan.video(visit))
 
     def _spare(self, place: Place, block: _Block) -> Clip:
@@ -187,6 +203,6 @@ class _Blocks:
 
     def _substitutes(self, lane: int, number: int) -> Iterator[list[Clip]]:
         for visit in self.plan.substitutes(lane, number):
-            clips = self._pool.submit(self._visit, visit).result()
+            clips = self._submit(visit).result()
             if clips:
                 yield clips

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
@@ -60,14 +61,23 @@ _MAGIC = (
 )
 
 
+Waiting = Callable[[bool], None]
+"""Told True before the store is asked for something, and False when it has answered."""
+
+
+def _not_told(waiting: bool) -> None:
+    del waiting
+
+
 class NamelessFile:
     """A seekable binary file without a name, from which FFmpeg would guess a container.
 
     Remembers the error of a failed read: FFmpeg may take it for the end of the file.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, waiting: Waiting = _not_told) -> None:
         self._file = file
+        self._waiting = waiting
         self.seek = file.seek
         self.tell = file.tell
         self.close = file.close
@@ -76,7 +86,8 @@ class NamelessFile:
     def read(self, num_bytes: int = -1) -> bytes:
         """As the file gives it."""
         try:
-            return self._file.read(num_bytes)
+            with _told(self._waiting):
+                return self._file.read(num_bytes)
         except Exception as error:
             self.error = error
             raise
@@ -91,7 +102,12 @@ class VideoBytes(NamedTuple):
 
 
 def open_bytes(
-    url: str, *, storage_options: Mapping[str, Any], size: int | None, max_bytes: int
+    url: str,
+    *,
+    storage_options: Mapping[str, Any],
+    size: int | None,
+    max_bytes: int,
+    waiting: Waiting = _not_told,
 ) -> VideoBytes:
     """Open a local path or an object.
 
@@ -100,6 +116,7 @@ def open_bytes(
         storage_options: For ``fsspec``; may hold credentials.
         size: Bytes as planned; None if nobody knows.
         max_bytes: Larger objects are refused before they are read.
+        waiting: A store may take its time, or never answer; a local file is not waited for.
 
     Raises:
         VideoError: EMPTY_FILE, TOO_LARGE, or SOURCE_CHANGED if the size is not the planned one.
@@ -116,16 +133,17 @@ def open_bytes(
         return VideoBytes(NamelessFile(path.open("rb")), status.st_size, cheap_seeks=True)
     import fsspec
 
-    filesystem, path = fsspec.core.url_to_fs(url, **storage_options)
-    found = size if size is not None else int(filesystem.info(path)["size"])
-    _check_size(found, size, max_bytes)
-    if found <= _WHOLE_BYTES:
-        data = filesystem.cat_file(path)
-        _check_size(len(data), size, max_bytes)
-        return VideoBytes(NamelessFile(io.BytesIO(data)), len(data), cheap_seeks=True)
-    file = filesystem.open(path, "rb", block_size=_READAHEAD_BYTES, cache_type="readahead")
+    with _told(waiting):
+        filesystem, path = fsspec.core.url_to_fs(url, **storage_options)
+        found = size if size is not None else int(filesystem.info(path)["size"])
+        _check_size(found, size, max_bytes)
+        if found <= _WHOLE_BYTES:
+            data = filesystem.cat_file(path)
+            _check_size(len(data), size, max_bytes)
+            return VideoBytes(NamelessFile(io.BytesIO(data)), len(data), cheap_seeks=True)
+        file = filesystem.open(path, "rb", block_size=_READAHEAD_BYTES, cache_type="readahead")
     _check_size(int(file.size), size, max_bytes)
-    return VideoBytes(NamelessFile(file), found, cheap_seeks=False)
+    return VideoBytes(NamelessFile(file, waiting), found, cheap_seeks=False)
 
 
 def open_container(source: VideoBytes, *, max_pixels: int) -> InputContainer:
@@ -185,6 +203,15 @@ def open_stream(container: InputContainer, *, limits: DecodeLimits, log: FFmpegL
         container.close()
         raise
     return stream
+
+
+@contextmanager
+def _told(waiting: Waiting) -> Generator[None]:
+    waiting(True)
+    try:
+        yield
+    finally:
+        waiting(False)
 
 
 def _check_size(found: int, planned: int | None, max_bytes: int) -> None:

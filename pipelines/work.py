@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +28,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pipelines.errors import PipelineError, PlanMismatchError
 from pipelines.storage import Store
@@ -47,15 +48,33 @@ class IdSet:
 
     def __init__(self, ids: Iterator[str]) -> None:
         packed = b"".join(bytes.fromhex(item) for item in ids)
-        self._ids: NDArray[np.void] = np.sort(np.frombuffer(packed, dtype="V16"))
+        halves = np.frombuffer(packed, dtype=">u8").reshape(-1, 2).astype(np.uint64)
+        order = np.lexsort((halves[:, 1], halves[:, 0]))
+        # Sorted. Arrays of the standard library: `bisect` asks them ten times faster than NumPy's.
+        self._high = array("Q", halves[order, 0].tobytes())
+        self._low = array("Q", halves[order, 1].tobytes())
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._high)
+
+    def lowest(self, count: int) -> IdSet:
+        """The first ``count`` ids in their order.
+
+        Ids are hashes, so this is a random sample; it depends on the set alone, and a larger one
+        holds every smaller one.
+        """
+        part = IdSet(iter(()))
+        part._high, part._low = self._high[:count], self._low[:count]
+        return part
 
     def __contains__(self, video: str) -> bool:
-        probe = np.frombuffer(bytes.fromhex(video), dtype="V16")
-        index = int(np.searchsorted(self._ids, probe)[0])
-        return index < len(self._ids) and self._ids[index] == probe[0]
+        high, low = int(video[:16], 16), int(video[16:], 16)
+        index = bisect_left(self._high, high)
+        while index < len(self._high) and self._high[index] == high:
+            if self._low[index] == low:
+                return True
+            index += 1
+        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

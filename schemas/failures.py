@@ -17,7 +17,10 @@ class FailureReason(StrEnum):
     NOT_FOUND = "NOT_FOUND"
     """The object was listed but is not there (any more), or a link leads nowhere."""
     ACCESS_DENIED = "ACCESS_DENIED"
-    """The store refused to hand the object out."""
+    """The store refused to hand the object out: permissions, or credentials that are not there."""
+    SOURCE_UNAVAILABLE = "SOURCE_UNAVAILABLE"
+    """The store could not be reached, failed (5xx) or said nothing, retries included: nothing is
+    known against the video. ``--retry-failed --reason SOURCE_UNAVAILABLE`` reads it again."""
     SOURCE_CHANGED = "SOURCE_CHANGED"
     """The object is not the version that was planned (other ETag, size or mtime)."""
     EMPTY_FILE = "EMPTY_FILE"

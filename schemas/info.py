@@ -10,10 +10,10 @@ from schemas.documents import Document, Part, canonical_json, parse_json
 from schemas.failures import FailureReason
 from schemas.manifest import Totals
 from schemas.rates import RateRule
-from schemas.statistics import ELBO_SIGN, ELBO_UNIT
+from schemas.statistics import ELBO_SIGN, ELBO_UNIT, ElboStatistics
 from schemas.tokens import NUM_CODES, bpp16
 
-__all__ = ["CorpusInfo", "TokenizerInfo", "VideoCounts"]
+__all__ = ["CorpusInfo", "StatisticsSample", "TokenizerInfo", "VideoCounts"]
 
 _Count = Annotated[int, Field(ge=0)]
 
@@ -53,6 +53,39 @@ class VideoCounts(Part):
         return self
 
 
+class StatisticsSample(Part):
+    """That the statistics, and with them the scale, come from a sample of the videos.
+
+    Attributes:
+        videos: Sampled; those that were set aside included.
+        listed: Of how many.
+        mean_elbo: Token-weighted mean over the sample.
+        confidence_half_width: Half its 95 % interval; None if less than two videos had windows.
+        meaning: For a reader who has nothing but the corpus.
+    """
+
+    videos: _Count
+    listed: _Count
+    mean_elbo: float
+    confidence_half_width: float | None
+    meaning: str = (
+        "the scale was solved on a sample of the videos: the realised rate meets the target only "
+        "approximately"
+    )
+
+    @classmethod
+    def of(cls, statistics: ElboStatistics) -> StatisticsSample | None:
+        """What there is to say; None if every video was counted."""
+        if not statistics.is_sample:
+            return None
+        return cls(
+            videos=statistics.num_sampled,
+            listed=statistics.num_listed,
+            mean_elbo=statistics.token_weighted_mean,
+            confidence_half_width=statistics.confidence_half_width,
+        )
+
+
 class CorpusInfo(Document):
     """Head of a corpus.
 
@@ -66,6 +99,7 @@ class CorpusInfo(Document):
         routing: The rule by which windows got their rates, with the scale that was used.
         statistics_digest: `ElboStatistics.digest` of ``meta/statistics.json``; None if pass two
             needed no statistics.
+        statistics_sample: Where these come from a sample; left out of the document otherwise.
         elbo_unit: Unit of the ``elbo`` and ``frame_elbo`` columns.
         elbo_sign: Which way they point.
         split: First part of every data file's name.
@@ -87,6 +121,7 @@ class CorpusInfo(Document):
     space: dict[str, Any]
     routing: RateRule
     statistics_digest: str | None
+    statistics_sample: StatisticsSample | None = None
     elbo_unit: str = ELBO_UNIT
     elbo_sign: str = ELBO_SIGN
     split: str
@@ -123,6 +158,8 @@ class CorpusInfo(Document):
         """Canonical JSON for people, with the derived numbers under ``realised``."""
         realised = {"rate": self.realised_rate, "bpp16": self.bpp16}
         document = {**self.model_dump(mode="json"), "realised": realised}
+        if self.statistics_sample is None:
+            del document["statistics_sample"]
         return canonical_json(document, indent=indent)
 
     @classmethod

@@ -95,6 +95,11 @@ class RateRule(Part):
             zero_rate=min_rate,
         )
 
+    @property
+    def is_measured(self) -> bool:
+        """Whether the scale comes from the statistics of the corpus."""
+        return self.budget in ("exact", "paper")
+
     def rate(self, total: int, tokens: int) -> float:
         """Rate in (0, 1] of one window; arguments as for `window_rate`."""
         if total == 0:

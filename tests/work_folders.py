@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from strategies import FACTS, TOKENIZER
 
-from pipelines.analyser import describe_unit
 from pipelines.config import OutputConfig, RoutingConfig, RunConfig
 from pipelines.plan import Plan, ensure_plan
 from pipelines.receipts import ReceiptBuilder
@@ -21,6 +20,7 @@ from pipelines.sources import Source, SourceObject
 from pipelines.statistics import freeze_statistics
 from pipelines.storage import Store
 from pipelines.tokenise import ShardSpec, shard_spec, tokenise_shard
+from pipelines.unit_status import describe_unit
 from pipelines.work import WorkFolder
 from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.ids import WINDOWS_PER_UNIT, unit_id, video_id

@@ -17,7 +17,7 @@ from benchmarks.processes import Session, data_digests
 from infotok_core.config import TokenizerConfig
 from infotok_core.tokenizer import Analysis, Tokenizer
 from pipelines.config import RunConfig
-from pipelines.stages import load_tokenizer
+from pipelines.tokenizer_actor import load_tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 180.0

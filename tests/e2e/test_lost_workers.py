@@ -29,8 +29,9 @@ from pipelines.errors import PipelineError, StalledError
 from pipelines.observe import Progress, RunControl
 from pipelines.plan import Plan, ensure_plan
 from pipelines.sources import open_source
-from pipelines.stages import DecodeVideos, StageSpec, load_tokenizer
+from pipelines.stages import DecodeVideos, StageSpec
 from pipelines.storage import Store
+from pipelines.tokenizer_actor import load_tokenizer
 from pipelines.work import WorkFolder
 from schemas.failures import FailureReason
 from schemas.ids import video_id

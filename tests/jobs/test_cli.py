@@ -20,9 +20,15 @@ pytest_plugins = ["s3"]
 SHARED = {"--config", "--set", "--endpoint-url", "--profile", "--checkpoint", "--single-writer"}
 READING = {"--endpoint-url", "--profile"}
 OPTIONS: dict[str, set[str]] = {
-    "run": {"INPUT", "OUTPUT", "--rate", "--format", "--dry-run", "--work", *SHARED},
+    "run": {
+        *("INPUT", "OUTPUT", "--rate", "--format", "--dry-run", "--work", *SHARED),
+        "--statistics-sample",
+    },
     "plan": {"INPUT", "OUTPUT", "--work", *SHARED},
-    "analyse": {"INPUT", "OUTPUT", "--retry-failed", "--reason", "--work", *SHARED},
+    "analyse": {
+        *("INPUT", "OUTPUT", "--retry-failed", "--reason", "--work", *SHARED),
+        "--statistics-sample",
+    },
     "tokenise": {"OUTPUT", "--rate", "--format", "--work", *SHARED},
     "validate": {"CORPUS", "--json", *READING},
     "inspect": {"PATH", "--clip", *READING},

@@ -16,8 +16,9 @@ from infotok_core.checkpoint import Checkpoint, fingerprint
 from infotok_core.config import TokenizerConfig, TransformerConfig
 from infotok_core.network import build_network
 from infotok_core.tokenizer import Analysis, Tokenizer
-from pipelines.analyser import UnitAnalyser, describe_unit
+from pipelines.analyser import UnitAnalyser
 from pipelines.records import DecodedUnit
+from pipelines.unit_status import describe_unit
 from schemas.failures import FailureReason, FailureStage
 from schemas.units import decode_unit, window_sum
 from schemas.windows import WindowSpan

@@ -68,7 +68,7 @@ def test_a_store_that_breaks_off_is_not_taken_for_a_truncated_file(monkeypatch, 
     filesystem = fsspec.filesystem("memory")
     monkeypatch.setattr(filesystem, "open", lambda *_, **__: BreaksOff())
     failure = failure_here(request_for("memory://bucket/v.mp4", size=size))
-    assert failure.reason == FailureReason.ACCESS_DENIED
+    assert failure.reason == FailureReason.SOURCE_UNAVAILABLE
     assert "went away" in failure.detail
 
 

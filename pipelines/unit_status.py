@@ -1,0 +1,63 @@
+"""What the driver is told of a unit: the line of the receipt, and its share of the statistics."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from pipelines.records import Status, failure_to_json
+from schemas.failures import Failure
+from schemas.ids import unit_id
+from schemas.receipts import UnitEntry
+from schemas.statistics import ElboAccumulator, ElboBins
+from schemas.units import decode_unit, window_sum
+from schemas.windows import WindowAnalysis
+
+__all__ = ["describe_unit", "failed_unit", "stored_unit"]
+
+
+def describe_unit(
+    path: str, unit_id: str, data: bytes, windows: Sequence[WindowAnalysis]
+) -> tuple[UnitEntry, ElboBins]:
+    """The line of the receipt that stands for a unit object, and its share of the statistics."""
+    accumulator = ElboAccumulator()
+    for window in windows:
+        accumulator.add(window_sum(window.information), window.codes.size)
+    entry = UnitEntry(
+        unit_id=unit_id,
+        path=path,
+        windows=len(windows),
+        tokens=sum(window.codes.size for window in windows),
+        sha256=hashlib.sha256(data).hexdigest(),
+        num_bytes=len(data),
+    )
+    return entry, accumulator.freeze()
+
+
+def stored_unit(
+    path: str,
+    video: str,
+    unit_index: int,
+    data: bytes,
+    windows: Sequence[WindowAnalysis] | None = None,
+) -> Status:
+    """The row of a unit that is stored.
+
+    Args:
+        data: The unit object.
+        windows: What it holds; None reads them from ``data``.
+    """
+    windows = decode_unit(data) if windows is None else windows
+    entry, bins = describe_unit(path, unit_id(video, unit_index), data, windows)
+    payload = {
+        "unit_index": unit_index,
+        "entry": entry.model_dump(),
+        "bins": bins.model_dump(),
+    }
+    return Status(kind="unit", video=video, payload=payload)
+
+
+def failed_unit(video: str, unit_index: int, failure: Failure) -> Status:
+    """The row of a unit that could not be analysed."""
+    payload = {"unit_index": unit_index, "failure": failure_to_json(failure)}
+    return Status(kind="unit", video=video, payload=payload)

@@ -1,0 +1,81 @@
+"""Decode tasks without Ray: what they send, and what they do without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from decoding_helpers import decode_here, request_for
+from videos import write_video
+
+from pipelines.analyse import decode_tasks
+from pipelines.config import RunConfig
+from pipelines.records import DecodedUnit, Status, table_to_units
+from pipelines.sources import stat_object
+from pipelines.stages import DecodeVideos, StageSpec
+from pipelines.storage import Store
+from pipelines.work import WorkFolder
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 windows of 9 frames: two units."""
+    return write_video(tmp_path_factory.mktemp("videos") / "v.mp4", 176)
+
+
+def test_units_hold_the_windows_of_the_decoder_side_by_side(video: Path, tmp_path: Path):
+    config = RunConfig.model_validate({"window": {"frames": 9}, "space": {"size": 64}})
+    spec = StageSpec(
+        config=config,
+        source_root=str(video.parent),
+        work=WorkFolder(store=Store(str(tmp_path)), analysis_key="a" * 64),
+        run_id="run",
+        device="cpu",
+    )
+    size, version = stat_object(Store(str(video.parent)), str(video))
+    row = {"uri": "v.mp4", "video_id": "0" * 32, "size": size, "version": version}
+    batch = pa.Table.from_pylist([{**row, "stored_units": []}])
+    tables = list(DecodeVideos(spec)(batch))
+    sent = [item for table in tables for item in table_to_units(table)]
+    units = [item for item in sent if isinstance(item, DecodedUnit)]
+    assert [len(unit.spans) for unit in units] == [16, 4]
+    assert isinstance(sent[-1], Status)
+    assert sent[-1].kind == "end"
+    expected, _ = decode_here(request_for(video))
+    assert [span for unit in units for span in unit.spans] == [w.span for w in expected]
+    frames = np.concatenate([unit.frames_NTHWC for unit in units])
+    assert np.array_equal(frames, np.stack([window.frames_THWC for window in expected]))
+
+
+def test_a_decode_task_needs_no_torch():
+    # 2 CPU-seconds and 200 MB in each of their workers.
+    program = "import sys, pipelines.stages; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
+
+
+@pytest.mark.parametrize(
+    ("num_videos", "num_decoders", "most"), [(11, 2, 1), (64, 2, 4), (4096, 2, 16), (4096, 999, 1)]
+)
+def test_tasks_are_large_where_there_are_enough_for_every_decoder(
+    num_videos: int, num_decoders: int, most: int
+):
+    rows = [
+        {"uri": str(n), "video_id": f"{n:032x}", "size": 1000, "version": "1", "stored_units": []}
+        for n in range(num_videos)
+    ]
+    tasks = list(decode_tasks(rows, num_decoders))
+    assert max(task.num_rows for task in tasks) == most
+    assert [uri for task in tasks for uri in task["uri"].to_pylist()] == [r["uri"] for r in rows]
+
+
+def test_a_large_video_is_a_task_of_its_own():
+    rows = [
+        {"uri": str(n), "video_id": f"{n:032x}", "size": size, "version": "1", "stored_units": []}
+        for n, size in enumerate([1, 1, 200 << 20, 1, 1] * 10)
+    ]
+    sizes = [sum(task["size"].to_pylist()) for task in decode_tasks(rows, 1)]
+    assert max(sizes) == 200 << 20
