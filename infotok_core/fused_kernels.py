@@ -4,8 +4,7 @@ A program handles one chunk of one frame: TILES tiles of ROWS pixels by WIDTH ch
 a partial result per chunk, never to atomics, so a result repeats bit for bit.
 """
 
-# pyright: basic
-# ruff: noqa: ANN001, D103
+# pyright: basic, reportMissingImports=false
 
 from __future__ import annotations
 

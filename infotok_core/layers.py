@@ -53,6 +53,20 @@ def prepend_first_frame(x_BCTHW: Tensor, *, times: int) -> Tensor:
     return padded_BTHWC.permute(0, 4, 1, 2, 3)
 
 
+def _convolve(
+    x_NCHW: Tensor,
+    weight: Tensor,
+    bias_C: Tensor | None,
+    *,
+    stride: int | tuple[int, int],
+    padding: int = 0,
+) -> Tensor:
+    if bias_C is None or not fused.applies(x_NCHW):
+        return F.conv2d(x_NCHW, weight, bias_C, stride=stride, padding=padding)
+    y_NHWC = F.conv2d(x_NCHW, weight, None, stride=stride, padding=padding).permute(0, 2, 3, 1)
+    return fused.add_bias(y_NHWC, bias_C).permute(0, 3, 1, 2)
+
+
 class SpatialConv(nn.Module):
     """A 1 x k x k convolution within each frame, zero-padded at the four borders."""
 
@@ -72,9 +86,12 @@ class SpatialConv(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """``[B, C', T, H', W']``."""
-        weight, bias = self.conv3d.weight[:, :, 0], self.conv3d.bias
-        y_NCHW = F.conv2d(
-            fold_frames(x_BCTHW), weight, bias, stride=self.stride, padding=self.padding
+        y_NCHW = _convolve(
+            fold_frames(x_BCTHW),
+            self.conv3d.weight[:, :, 0],
+            self.conv3d.bias,
+            stride=self.stride,
+            padding=self.padding,
         )
         return unfold_frames(y_NCHW, num_frames=x_BCTHW.shape[2])
 
@@ -92,7 +109,7 @@ class TemporalConv(nn.Module):
         # kernel - 1 frames of past, less what a stride looks ahead.
         padded = prepend_first_frame(x_BCTHW, times=2 + (1 - self.stride))
         weight, bias = self.conv3d.weight[..., 0], self.conv3d.bias
-        y_BCTN = F.conv2d(padded.flatten(3), weight, bias, stride=(self.stride, 1))
+        y_BCTN = _convolve(padded.flatten(3), weight, bias, stride=(self.stride, 1))
         return y_BCTN.unflatten(3, x_BCTHW.shape[3:])
 
 

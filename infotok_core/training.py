@@ -17,13 +17,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from infotok_core.network import Network
 from infotok_core.objective import METRICS, Objective, draw_betas
 from infotok_core.recipe import Stage
 from infotok_core.world import World
 
-__all__ = ["Clips", "Progress", "TrainingError", "Trainer", "grow", "start_as_identity"]
+__all__ = ["Clips", "Progress", "Trainer", "TrainingError", "grow", "start_as_identity"]
 
 _GRAPH_WARMUP = 3
 
@@ -87,7 +88,7 @@ class Trainer:
         trained = _trained_parameters(self.network, self.stage)
         self.network.requires_grad_(requires_grad=False).train()
         for parameter in trained:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad_()
         self._trained = trained
         self._averaged = _trained_parameters(self.averaged, self.stage)
         self.averaged.requires_grad_(requires_grad=False).eval()
@@ -163,14 +164,12 @@ class Trainer:
             # The only wait for the device in the loop.
             total /= self.step - logged
             self.world.average([total])
-            metrics = dict(zip(METRICS, total.tolist(), strict=True))
+            metrics: dict[str, float] = dict(zip(METRICS, total.tolist(), strict=True))
             if not math.isfinite(metrics["loss"]):
                 raise TrainingError(f"the loss became {metrics['loss']} by step {self.step}")
             done = self.step == self.stage.steps
             stopped = self.world.any(should_stop(), self.device) and not done
-            report(
-                Progress(step=self.step, metrics=metrics, learning_rate=rate, stopped=stopped)
-            )
+            report(Progress(step=self.step, metrics=metrics, learning_rate=rate, stopped=stopped))
             total.zero_()
             logged = self.step
             if stopped:
@@ -228,7 +227,7 @@ class Trainer:
         self._optimizer.step()
         # Young averages follow quickly, or the first steps would linger in them.
         decay = min(self.stage.ema_decay, (1 + self.step) / (10 + self.step))
-        torch._foreach_lerp_(self._averaged, self._trained, 1 - decay)
+        get_ema_multi_avg_fn(decay)(self._averaged, self._trained, 0)
 
 
 def _trained_parameters(network: Network, stage: Stage) -> list[nn.Parameter]:

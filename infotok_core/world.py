@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 __all__ = ["World"]
 
@@ -39,11 +38,12 @@ class World:
         """Replace tensors of one dtype by their mean over all processes, in place."""
         if self.size == 1 or not tensors:
             return
-        flat = _flatten_dense_tensors(tensors)
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
         dist.all_reduce(flat)
         flat /= self.size
-        for tensor, mean in zip(tensors, _unflatten_dense_tensors(flat, tensors), strict=True):
-            tensor.copy_(mean)
+        means = flat.split([tensor.numel() for tensor in tensors])
+        for tensor, mean in zip(tensors, means, strict=True):
+            tensor.copy_(mean.view(tensor.shape))
 
     def any(self, flag: bool, device: torch.device) -> bool:
         """Whether the flag is up in any process; all of them have to ask."""

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from infotok_core.training import TrainingError
-from jobs.options import configuration_options, config_from
+from jobs.options import config_from, configuration_options
 from pipelines.errors import InterruptedRunError, PipelineError
 from pipelines.training_recipe import load_recipe
 from pipelines.training_run import TrainingJob, TrainingResult, run_training
@@ -30,7 +30,10 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.argument("input_url", metavar="INPUT")
 @click.argument("output", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
-    "--recipe", "recipe_file", type=_FILE, required=True,
+    "--recipe",
+    "recipe_file",
+    type=_FILE,
+    required=True,
     help="TOML with the network, the data and the stages; see examples/train.toml.",
 )
 @click.option("--init", help="Checkpoint to start from; default: new weights.")
@@ -38,7 +41,8 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--validation-windows", default=64, show_default=True)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: cuda if there is one.")
 @click.option(
-    "--workers", type=click.IntRange(min=1),
+    "--workers",
+    type=click.IntRange(min=1),
     help="Train on so many GPUs (processes on CPU) through Ray Train; torchrun works as well.",
 )
 @click.option("--max-minutes", type=float, help="Stop cleanly then; the same command goes on.")

@@ -43,9 +43,7 @@ def train_on_cluster(
         trainer = ray.train.torch.TorchTrainer(
             _worker,
             train_loop_config={"job": job, "device": device},
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=workers, use_gpu=device == "cuda"
-            ),
+            scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=device == "cuda"),
             # Its own records; ours lie in OUTPUT.
             run_config=ray.train.RunConfig(storage_path=scratch, name="infotok-train"),
         )

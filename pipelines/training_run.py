@@ -104,6 +104,10 @@ def run_training(
         PlanMismatchError: If OUTPUT holds another run.
         TrainingError: If the loss is no longer a number.
     """
+    if device.type == "cuda":
+        # Fixed shapes: it pays to try which kernels are fastest.
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
     run = _Run(job, device=device, say=say, should_stop=should_stop)
     try:
         return run.stages()
@@ -161,9 +165,7 @@ class _Run:
         for number, stage in enumerate(self._job.recipe.stages):
             if number < first:
                 continue
-            trainer = Trainer.start(
-                network, stage, world=self._world, perceptual=self._perceptual
-            )
+            trainer = Trainer.start(network, stage, world=self._world, perceptual=self._perceptual)
             if state is not None:
                 trainer.resume(state["trainer"])
                 state = None
