@@ -151,11 +151,13 @@ def test_what_is_held_is_bounded_by_two_blocks_per_lane(folder: Path):
         for step in range(6):
             clips.batch(step)
             deadline = time.monotonic() + 20
+            # Batches are put together ahead: a lane may go on to its next block at any moment.
             while clips.num_clips_held < bound and time.monotonic() < deadline:
+                held.append(clips.num_clips_held)
                 time.sleep(0.01)
-            time.sleep(0.05)
+            time.sleep(0.1)
             held.append(clips.num_clips_held)
-    assert held == [bound] * 6
+    assert max(held) == bound
 
 
 def test_a_process_that_forgets_to_close_ends_all_the_same(folder: Path):
