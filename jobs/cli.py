@@ -26,6 +26,7 @@ _VERBS = {
     "reconstruct": ("jobs.reconstruct", "Decode tokens to video."),
     "parity": ("jobs.parity", "Compare the network with the published one."),
     "train": ("jobs.train", "Train a tokenizer and write its checkpoint."),
+    "evaluate": ("jobs.evaluate", "Measure a tokenizer and its router, rate by rate."),
 }
 
 _EPILOG = """\b

@@ -102,15 +102,16 @@ def unpack_mask(data: bytes, shape: tuple[int, int, int]) -> npt.NDArray[np.bool
     return bits[:size].astype(np.bool_).reshape(shape)
 
 
-def bpp16(num_tokens: int, cells: int, pixels: int) -> float:
+def bpp16(num_tokens: int, cells: int, pixels: int, *, num_codes: int = NUM_CODES) -> float:
     """The paper's rate: bits of the kept tokens and of the mask, per 16 pixels.
 
     Args:
-        num_tokens: Kept tokens, each log2(64000) bits.
+        num_tokens: Kept tokens, each log2(num_codes) bits.
         cells: Positions t*h*w, each one mask bit.
         pixels: Frames * rows * columns with content.
+        num_codes: Size of the tokenizer's codebook.
     """
-    return (num_tokens * math.log2(NUM_CODES) + cells) / pixels * 16
+    return (num_tokens * math.log2(num_codes) + cells) / pixels * 16
 
 
 def token_row(

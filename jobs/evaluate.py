@@ -1,0 +1,271 @@
+"""``infotok evaluate``: how good a tokenizer and its router are, on any videos."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from infotok_core.errors import CheckpointError, InfoTokError
+from infotok_core.fvd import ClipFeatures
+from infotok_core.perceptual import Lpips
+from infotok_core.tokenizer import Tokenizer
+from jobs.config import load_config
+from jobs.reading import reading, store_options
+from pipelines.config import RunConfig, StorageConfig
+from pipelines.errors import PipelineError
+from pipelines.evaluation.clips import ClipSource
+from pipelines.evaluation.evaluate import evaluate as evaluate_clips
+from pipelines.evaluation.measuring import Metrics
+from pipelines.evaluation.plots import require_plots, write_plots
+from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, EvaluationConfig
+from pipelines.evaluation.tables import evaluation_markdown
+from schemas.evaluation import EvaluationReport
+
+__all__ = ["evaluate"]
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_CLOCKS = Clocks(wall=time.perf_counter, cpu=time.process_time)
+
+
+def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not numbers with commas between them") from None
+
+
+@click.command()
+@click.argument("input_url", metavar="INPUT")
+@click.option(
+    "--rates",
+    callback=_numbers,
+    default="1.0,0.75,0.5,0.25",
+    show_default=True,
+    help="Asked mean shares of kept tokens.",
+)
+@click.option(
+    "--sweep",
+    type=click.Choice(["basic", "full"]),
+    default="basic",
+    show_default=True,
+    help="full: also R2L and Jump, Eq. 4, a grid of rates, the optimum and the search.",
+)
+@click.option(
+    "--max-windows",
+    type=click.IntRange(min=1),
+    help="An even sample of so many windows instead of all.",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(dir_okay=False, allow_dash=True),
+    metavar="FILE",
+    help="Write everything; - prints it instead of the tables.",
+)
+@click.option(
+    "--markdown",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write the tables.",
+)
+@click.option(
+    "--plots",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Draw pictures (needs the extra 'plots').",
+)
+@click.option(
+    "--checkpoint",
+    default="default",
+    show_default=True,
+    help="'default', a checkpoint directory, or a published .pt file.",
+)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: cuda if there is one.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Precision of the network; bfloat16 on a GPU only.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Windows or decodes per call on a GPU.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Default: the number of CPUs.")
+@click.option("--frames", default=33, show_default=True, help="Per window.")
+@click.option("--size", default=256, show_default=True, help="Side of the centre crop.")
+@click.option(
+    "--grid-points",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Rates 1/n .. n/n that search and optimum choose from (full sweep).",
+)
+@click.option(
+    "--grid-selection",
+    type=click.Choice(["information", "r2l", "jump"]),
+    default="information",
+    show_default=True,
+    help="Which tokens go first there.",
+)
+@click.option(
+    "--search-psnr",
+    callback=_numbers,
+    default="",
+    metavar="DB[,DB...]",
+    help="Also search for these thresholds.",
+)
+@click.option("--measure-all", is_flag=True, help="SSIM, LPIPS and FVD of search and optimum, too.")
+@click.option("--lpips-vgg", type=_FILE, help="torchvision's vgg16 weights, for LPIPS.")
+@click.option("--lpips-heads", type=_FILE, help="LPIPS' linear heads for VGG16.")
+@click.option("--i3d", type=_FILE, help="I3D as TorchScript, for FVD.")
+@store_options
+def evaluate(input_url: str, **options: Any) -> None:  # noqa: ANN401
+    """Measure a tokenizer on the full windows of the videos of INPUT.
+
+    Every rate is met by real decodes, for the same rate everywhere and for the ELBO router with its
+    exact corpus budget; see docs/evaluation.md for what the numbers mean.
+    """
+    config, settings = _config(options)
+    outputs = _outputs(options)
+    started, clock = datetime.now(UTC), time.monotonic()
+    torch.set_num_threads(settings["threads"])
+    tokenizer = _tokenizer(options)
+    metrics = _metrics(options, tokenizer.device)
+    run_config = _run_config(options)
+    try:
+        with reading(input_url), ClipSource(input_url, run_config) as source:
+            found = evaluate_clips(
+                source, tokenizer, config, metrics=metrics, threads=settings["threads"],
+                clocks=_CLOCKS, say=lambda line: click.echo(line, err=True),
+            )  # fmt: skip
+            root = source.root
+    except InfoTokError as error:
+        raise PipelineError(str(error)) from error
+    report = EvaluationReport(
+        command=("infotok", *sys.argv[1:]),
+        started=started.isoformat(timespec="seconds"),
+        seconds=time.monotonic() - clock,
+        machine=_machine(tokenizer.device),
+        checkpoint=options["checkpoint"],
+        fingerprint=tokenizer.fingerprint,
+        num_codes=tokenizer.config.codebook_size,
+        temporal_compression=tokenizer.config.temporal_compression,
+        spatial_compression=tokenizer.config.spatial_compression,
+        source_root=root,
+        settings=settings | asdict(config),
+        clips=found.clips,
+        outcomes=found.outcomes,
+        left_out=found.left_out,
+    )
+    _write(report, **outputs)
+
+
+def _config(options: dict[str, Any]) -> tuple[EvaluationConfig, dict[str, Any]]:
+    """What to look at, and the settings beside it."""
+    try:
+        config = EvaluationConfig(
+            search_psnr_db=options["search_psnr"],
+            **{
+                name: options[name]
+                for name in ("rates", "sweep", "max_windows", "batch_size", "grid_points",
+                             "grid_selection", "measure_all")
+            },
+        )  # fmt: skip
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    if bool(options["lpips_vgg"]) != bool(options["lpips_heads"]):
+        raise click.UsageError("LPIPS takes both: --lpips-vgg FILE and --lpips-heads FILE")
+    settings = {name: options[name] for name in ("frames", "size", "dtype")}
+    return config, settings | {"threads": options["threads"] or os.cpu_count() or 1}
+
+
+def _outputs(options: dict[str, Any]) -> dict[str, Any]:
+    """Where results go; said now, and not after hours, if they cannot."""
+    outputs = {name: options[name] for name in ("json_file", "markdown", "plots")}
+    for name in ("json_file", "markdown"):
+        folder = Path(outputs[name] or ".").parent
+        if not folder.is_dir():
+            raise click.UsageError(f"{folder} does not exist: nothing could be written there")
+    if outputs["plots"] is not None:
+        try:
+            require_plots()
+        except ValueError as error:
+            raise click.UsageError(str(error)) from error
+    return outputs
+
+
+def _run_config(options: dict[str, Any]) -> RunConfig:
+    storage: StorageConfig = options["storage"]
+    return load_config(
+        overrides={
+            "window.frames": options["frames"],
+            "space.size": options["size"],
+            "source_storage.endpoint_url": storage.endpoint_url,
+            "source_storage.profile": storage.profile,
+        }
+    )
+
+
+def _tokenizer(options: dict[str, Any]) -> EvaluatedTokenizer:
+    device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return Tokenizer.load(
+            options["checkpoint"], device=device, dtype=getattr(torch, options["dtype"])
+        )
+    except CheckpointError as error:
+        raise PipelineError(f"tokenizer: {error}") from error
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _metrics(options: dict[str, Any], device: torch.device) -> Metrics:
+    vgg, heads, i3d = (options[name] for name in ("lpips_vgg", "lpips_heads", "i3d"))
+    try:
+        return Metrics(
+            lpips=Lpips.load(vgg, heads).to(device) if vgg else None,
+            features=ClipFeatures.load(i3d, device=device) if i3d else None,
+        )
+    except InfoTokError as error:
+        raise PipelineError(str(error)) from error
+
+
+def _machine(device: torch.device) -> dict[str, str | int | float | None]:
+    cuda = device.type == "cuda"
+    return {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def _write(
+    report: EvaluationReport, *, json_file: str | None, markdown: Path | None, plots: Path | None
+) -> None:
+    text = evaluation_markdown(report)
+    if json_file is not None:
+        with click.open_file(json_file, "wb") as file:
+            file.write(report.to_bytes(indent=1))
+    if json_file != "-":
+        click.echo(text, nl=False)
+    if markdown is not None:
+        markdown.write_text(text, encoding="utf-8")
+    if plots is not None:
+        for path in write_plots(report, plots):
+            click.echo(f"drew {path}", err=True)

@@ -1,0 +1,130 @@
+"""The evaluation from first to last: analyse, route, measure, look back, add up."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.evaluation.analysis import Clip, analyse_clips
+from pipelines.evaluation.clips import ClipSource
+from pipelines.evaluation.hindsight import hindsight_assignments
+from pipelines.evaluation.measuring import Features, Measured, Measurer, Metrics, measure_clips
+from pipelines.evaluation.report import clip_report, outcome_of
+from pipelines.evaluation.routing import (
+    Assignment,
+    PointKey,
+    grid_tokens,
+    point_key,
+    routed_assignments,
+)
+from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, EvaluationConfig, Say
+from schemas.evaluation import ClipReport, LeftOut, Outcome, Point
+
+__all__ = ["Evaluation", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What was found; the caller adds who, where and when."""
+
+    clips: tuple[ClipReport, ...]
+    outcomes: tuple[Outcome, ...]
+    left_out: tuple[LeftOut, ...]
+
+
+def evaluate(
+    source: ClipSource,
+    tokenizer: EvaluatedTokenizer,
+    config: EvaluationConfig,
+    *,
+    metrics: Metrics,
+    threads: int,
+    clocks: Clocks,
+    say: Say,
+) -> Evaluation:
+    """Measure a tokenizer on the clips of a source.
+
+    Every clip is analysed once and decoded once per selection and number of tokens, whoever asks
+    for it. Nothing is interpolated but the bound of the optimal allocation, which says so.
+
+    Args:
+        source: Entered by the caller.
+        tokenizer: Any with the public interface.
+        config: What to look at.
+        metrics: What to measure beside PSNR and SSIM.
+        threads: For SSIM.
+        clocks: For latencies.
+        say: Takes progress.
+
+    Raises:
+        PipelineError: If there is no clip, the tokenizer does not take them, or a video changes.
+        WeightsError: If the network for FVD turns out to be another one.
+    """
+    clips, left_out = analyse_clips(source, tokenizer, config, clocks=clocks, say=say)
+    assignments = routed_assignments(clips, config)
+    grid = config.sweep == "full" or bool(config.search_psnr_db)
+    work = _Work(clips, assignments, config, grid=grid)
+    with Measurer(
+        tokenizer, metrics, batch_size=config.batch_size, threads=threads, clocks=clocks
+    ) as measurer:
+        visit = functools.partial(work.measure, measurer)
+        measure_clips(source, clips, visit, clock=clocks.wall, say=say)
+    if grid:
+        assignments += hindsight_assignments(clips, work.points(), assignments, config)
+    num_codes = tokenizer.config.codebook_size
+    return Evaluation(
+        clips=tuple(map(clip_report, clips, work.measured)),
+        outcomes=tuple(
+            outcome_of(item, clips, work.measured, work.features, num_codes=num_codes)
+            for item in sorted(assignments, key=lambda item: -(item.rate_target or 0))
+        ),
+        left_out=tuple(left_out),
+    )
+
+
+class _Work:
+    """Which decodes of each clip are wanted, and what has come of them."""
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        assignments: Sequence[Assignment],
+        config: EvaluationConfig,
+        *,
+        grid: bool,
+    ) -> None:
+        self._places = {clip.key: place for place, clip in enumerate(clips)}
+        self._measure_all = config.measure_all
+        # Points that a router asked for are looked at closely.
+        self._closely: list[set[PointKey]] = [
+            {point_key(clip, item.selection, item.num_tokens[place]) for item in assignments}
+            for place, clip in enumerate(clips)
+        ]
+        self._grid: list[set[PointKey]] = [
+            {point_key(clip, config.grid_selection, count) for count in grid_tokens(clip, config)}
+            if grid
+            else set()
+            for clip in clips
+        ]
+        self.measured: list[dict[PointKey, Measured]] = [{} for _ in clips]
+        self.features: list[Features | None] = [None] * len(clips)
+
+    def measure(self, measurer: Measurer, clip: Clip, frames_THWC: NDArray[np.uint8]) -> None:
+        """Decode a clip at every point that is wanted of it."""
+        place = self._places[clip.key]
+        close = self._closely[place]
+        self.features[place] = measurer.features(frames_THWC)
+        self.measured[place] = measurer.measure(
+            clip,
+            frames_THWC,
+            close | self._grid[place],
+            closely=lambda key: self._measure_all or key in close,
+        )
+
+    def points(self) -> list[dict[PointKey, Point]]:
+        """What is reported of the decodes of each clip."""
+        return [{key: item.point for key, item in mine.items()} for mine in self.measured]

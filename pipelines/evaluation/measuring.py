@@ -1,0 +1,264 @@
+"""One decode per clip, selection and budget, compared with the frames it should have been.
+
+Shapes: B decodes of one clip, T frames, H rows, W columns, C = 3; lower-case t, h, w the latent
+grid, N = t*h*w tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from infotok_core.fvd import ClipFeatures
+from infotok_core.metrics import frame_squared_errors, mean_frame_psnr_db, psnr_db
+from infotok_core.perceptual import Lpips
+from infotok_core.router import select_batch, selection_scores
+from infotok_core.tokenizer import from_uint8
+from pipelines.decode import DecodeError
+from pipelines.errors import PipelineError
+from pipelines.evaluation.analysis import Clip
+from pipelines.evaluation.clips import ClipSource
+from pipelines.evaluation.routing import PointKey
+from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, Say, timed
+from pipelines.metrics import ssim
+from schemas.evaluation import Point
+
+__all__ = ["Features", "Measured", "Measurer", "Metrics", "measure_clips"]
+
+Features = NDArray[np.float64]
+"""Of one clip, for FVD."""
+
+_FRAMES_AT_ONCE = 8
+"""Through VGG16, whose first activations take 17 MB per 256 x 256 frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metrics:
+    """What is measured beside squared errors, on the tokenizer's device."""
+
+    lpips: Lpips | None = None
+    features: ClipFeatures | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A decode: what is reported, and its features for FVD."""
+
+    point: Point
+    features: Features | None
+
+
+class Measurer:
+    """Decodes and compares.
+
+    Args:
+        batch_size: Decodes per call on a GPU; 1 on a CPU.
+        threads: For SSIM, which is computed on the CPU.
+    """
+
+    def __init__(
+        self,
+        tokenizer: EvaluatedTokenizer,
+        metrics: Metrics,
+        *,
+        batch_size: int,
+        threads: int,
+        clocks: Clocks,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._metrics = metrics
+        self._batch_size = 1 if tokenizer.device.type == "cpu" else batch_size
+        self._pool = ThreadPoolExecutor(threads)
+        self._clocks = clocks
+
+    def __enter__(self) -> Measurer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def features(self, frames_THWC: NDArray[np.uint8]) -> Features | None:
+        """Features of a source clip; None without a network for them."""
+        video_BTHWC = torch.from_numpy(frames_THWC)[None].to(self._tokenizer.device)
+        return self._features(video_BTHWC)[0]
+
+    def measure(
+        self,
+        clip: Clip,
+        frames_THWC: NDArray[np.uint8],
+        keys: Collection[PointKey],
+        *,
+        closely: Callable[[PointKey], bool],
+    ) -> dict[PointKey, Measured]:
+        """Decode the clip at each point.
+
+        Args:
+            clip: Its analysis.
+            frames_THWC: Its frames.
+            keys: Points.
+            closely: Whether SSIM, LPIPS and features are worth their time at a point.
+        """
+        source_THWC = torch.from_numpy(frames_THWC).to(self._tokenizer.device)
+        found: dict[PointKey, Measured] = {}
+        # Alike by selection and by whether they are looked at closely.
+        for close in (True, False):
+            group = sorted(key for key in keys if closely(key) == close)
+            for start in range(0, len(group), self._batch_size):
+                batch = group[start : start + self._batch_size]
+                found.update(self._batch(clip, source_THWC, batch, close=close))
+        return found
+
+    def _batch(
+        self, clip: Clip, source_THWC: Tensor, keys: Sequence[PointKey], *, close: bool
+    ) -> dict[PointKey, Measured]:
+        device = self._tokenizer.device
+        codes_thw = torch.from_numpy(clip.codes_thw).to(device)
+        codes_Bthw = codes_thw.expand(len(keys), *codes_thw.shape)
+        keep_Bthw = _keep(clip, keys).to(device)
+        try:
+            video_BTHWC, time = timed(
+                lambda: self._tokenizer.reconstruct(codes_Bthw, keep_Bthw),
+                device=device,
+                clocks=self._clocks,
+            )
+        except torch.cuda.OutOfMemoryError as error:
+            raise PipelineError(
+                f"the GPU cannot hold {len(keys)} decodes at once: lower --batch-size"
+            ) from error
+        share = time.share(len(keys))
+        sources_BTHWC = source_THWC.expand_as(video_BTHWC)
+        errors = frame_squared_errors(sources_BTHWC, video_BTHWC).tolist()
+        none: list[None] = [None] * len(keys)
+        similar = self._ssim(source_THWC, video_BTHWC) if close else none
+        distant = self._lpips(source_THWC, video_BTHWC) if close else none
+        vectors = self._features(video_BTHWC) if close else none
+        values = source_THWC[0].numel()
+        return {
+            key: Measured(
+                Point(
+                    selection=key[0],
+                    num_tokens=key[1],
+                    squared_error=sum(errors[row]),
+                    psnr_db=psnr_db(sum(errors[row]), source_THWC.numel()),
+                    psnr_frames_db=mean_frame_psnr_db(errors[row], values),
+                    ssim=similar[row],
+                    lpips=distant[row],
+                    reconstruct_ms=share.wall_ms,
+                    reconstruct_cpu_ms=share.cpu_ms,
+                ),
+                vectors[row],
+            )
+            for row, key in enumerate(keys)
+        }
+
+    def _ssim(self, source_THWC: Tensor, video_BTHWC: Tensor) -> Sequence[float | None]:
+        if min(source_THWC.shape[1:3]) < 7:
+            return [None] * len(video_BTHWC)
+        source = source_THWC.cpu().numpy()
+        pairs = [
+            (source[t : t + 1], video[t : t + 1])
+            for video in video_BTHWC.cpu().numpy()
+            for t in range(len(source))
+        ]
+        values = list(self._pool.map(lambda pair: ssim(*pair), pairs))
+        frames = len(source)
+        return [
+            sum(values[start : start + frames]) / frames for start in range(0, len(values), frames)
+        ]
+
+    def _lpips(self, source_THWC: Tensor, video_BTHWC: Tensor) -> Sequence[float | None]:
+        lpips = self._metrics.lpips
+        if lpips is None:
+            return [None] * len(video_BTHWC)
+        source_TCHW = from_uint8(source_THWC[None])[0].transpose(0, 1)
+        means: list[float] = []
+        for video_CTHW in from_uint8(video_BTHWC):
+            parts = zip(
+                source_TCHW.split(_FRAMES_AT_ONCE),
+                video_CTHW.transpose(0, 1).split(_FRAMES_AT_ONCE),
+                strict=True,
+            )
+            distances_T = torch.cat([lpips(first, second) for first, second in parts])
+            means.append(distances_T.mean().item())
+        return means
+
+    def _features(self, video_BTHWC: Tensor) -> Sequence[Features | None]:
+        network = self._metrics.features
+        if network is None:
+            return [None] * len(video_BTHWC)
+        return [network(from_uint8(clip[None]))[0].numpy() for clip in video_BTHWC]
+
+
+def measure_clips(
+    source: ClipSource,
+    clips: Iterable[Clip],
+    visit: Callable[[Clip, NDArray[np.uint8]], None],
+    *,
+    clock: Callable[[], float],
+    say: Say,
+) -> None:
+    """Decode the frames of clips again and hand each to ``visit``, in order.
+
+    Args:
+        source: Where they came from.
+        clips: Any of them.
+        visit: Takes a clip and its frames.
+        clock: Seconds, for the time left.
+        say: Takes progress.
+
+    Raises:
+        PipelineError: If a video changed since it was analysed.
+    """
+    wanted: dict[str, dict[int, Clip]] = {}
+    for clip in clips:
+        wanted.setdefault(clip.source, {})[clip.span.window_index] = clip
+    total, done, start = sum(map(len, wanted.values())), 0, clock()
+    for uri, windows in sorted(wanted.items()):
+        _visit_video(source, uri, windows, visit)
+        done += len(windows)
+        left_s = (clock() - start) * (total - done) / done
+        say(f"measured {done} of {total} windows, about {left_s:.0f} s to go")
+
+
+def _visit_video(
+    source: ClipSource,
+    uri: str,
+    windows: Mapping[int, Clip],
+    visit: Callable[[Clip, NDArray[np.uint8]], None],
+) -> None:
+    left = set(windows)
+    try:
+        for window in source.windows(uri, first=min(left), stop=max(left) + 1):
+            index = window.span.window_index
+            if index in left:
+                visit(windows[index], window.frames_THWC)
+                left.discard(index)
+    except DecodeError as error:
+        raise PipelineError(f"{uri} cannot be decoded any more: {error}") from error
+    if left:
+        raise PipelineError(f"{uri} has fewer windows than when it was analysed")
+
+
+def _keep(clip: Clip, keys: Sequence[PointKey]) -> Tensor:
+    """Which tokens each decode has, bool ``[B, t, h, w]``."""
+    # float32 holds the float16 values exactly, and ranks of any length.
+    information_1thw = torch.from_numpy(clip.information_thw.astype(np.float32))[None]
+    scores = [
+        information_1thw if kind == "all" else selection_scores(kind, information_1thw)
+        for kind, _ in keys
+    ]
+    counts_B = torch.tensor([count for _, count in keys])
+    kept_BN = select_batch(torch.cat(scores).flatten(1), counts_B)
+    return kept_BN.view(len(keys), *information_1thw.shape[1:])
