@@ -227,7 +227,7 @@ class Trainer:
         self._optimizer.step()
         # Young averages follow quickly, or the first steps would linger in them.
         decay = min(self.stage.ema_decay, (1 + self.step) / (10 + self.step))
-        get_ema_multi_avg_fn(decay)(self._averaged, self._trained, 0)
+        get_ema_multi_avg_fn(decay)([*self._averaged], [*self._trained], 0)
 
 
 def _trained_parameters(network: Network, stage: Stage) -> list[nn.Parameter]:
