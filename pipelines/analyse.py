@@ -20,7 +20,6 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pyarrow as pa
 import ray
 import ray.data
 
@@ -30,21 +29,14 @@ from pipelines.plan import Plan
 from pipelines.ray_stream import StreamEndedError, poll
 from pipelines.receipts import ReceiptBuilder, lost_receipt
 from pipelines.records import Status, table_to_statuses
+from pipelines.spreading import block_bytes, decode_tasks, num_actors, num_decoders
 from pipelines.stages import StageSpec, decode_videos
 from pipelines.tokenizer_actor import AnalyseUnits
 from pipelines.work import LeftoverUnits
 from schemas.receipts import VideoReceipt
 
-__all__ = ["analyse", "analyse_again", "decode_tasks"]
+__all__ = ["analyse", "analyse_again"]
 
-_TASK_VIDEOS = 16
-_TASK_BYTES = 64 << 20
-_TASKS_PER_DECODER = 8
-"""At least, in a wave that has so many videos: tasks differ in length, and the last should be
-short."""
-_BLOCK_BYTES = 64 << 20
-"""Of frames on their way to an actor: each block costs the driver and the workers some 50 CPU-ms,
-and a unit of 16 windows at 256x256 is a block of 104 MB anyhow."""
 _WRITERS = 8
 
 log = logging.getLogger(__name__)
@@ -220,11 +212,11 @@ def _statuses(
     runtime = spec.config.runtime
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
-    context.target_max_block_size = _BLOCK_BYTES
+    context.target_max_block_size = block_bytes(spec.config)
     gpu = spec.device == "cuda"
     with ray.data.DataContext.current(context):
         dataset = (
-            ray.data.from_arrow(list(decode_tasks(rows, _num_decoders(spec))))
+            ray.data.from_arrow(list(decode_tasks(rows, num_decoders(spec))))
             .map_batches(
                 decode_videos,  # pyright: ignore[reportArgumentType]  fn_kwargs are not typed
                 fn_kwargs={"spec": spec},
@@ -240,7 +232,7 @@ def _statuses(
                 batch_size=runtime.units_per_call if runtime.units_per_call > 1 else None,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
-                compute=ray.data.ActorPoolStrategy(size=_num_actors(spec)),
+                compute=ray.data.ActorPoolStrategy(size=num_actors(spec)),
                 # No CPU share: actors that hold every CPU leave none to decode (ray#44687).
                 num_cpus=0,
                 num_gpus=1 if gpu else 0,
@@ -248,45 +240,6 @@ def _statuses(
         )
         for batch in poll(dataset, progress):
             yield from table_to_statuses(batch)
-
-
-def _num_actors(spec: StageSpec) -> int:
-    """Tokenizer actors: as configured, else one per GPU, or per ``cpu_threads`` CPUs."""
-    if spec.config.runtime.actors is not None:
-        return spec.config.runtime.actors
-    resources = ray.cluster_resources()
-    if spec.device == "cuda":
-        return max(1, int(resources.get("GPU", 0)))
-    return max(1, int(resources.get("CPU", 1)) // spec.config.tokenizer.cpu_threads)
-
-
-def _num_decoders(spec: StageSpec) -> int:
-    """Decode tasks that run at a time."""
-    return spec.config.runtime.decoders or max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
-def decode_tasks(rows: Sequence[dict[str, Any]], num_decoders: int) -> Iterator[pa.Table]:
-    """Videos per decode task: few enough to spread, enough to hide the cost of a task."""
-    schema = pa.schema(
-        [
-            ("uri", pa.string()),
-            ("video_id", pa.string()),
-            ("size", pa.int64()),
-            ("version", pa.string()),
-            ("stored_units", pa.list_(pa.int32())),
-        ]
-    )
-    most = min(max(len(rows) // (_TASKS_PER_DECODER * num_decoders), 1), _TASK_VIDEOS)
-    task: list[dict[str, Any]] = []
-    filled = 0
-    for row in rows:
-        if task and (len(task) >= most or filled + row["size"] > _TASK_BYTES):
-            yield pa.Table.from_pylist(task, schema=schema)
-            task, filled = [], 0
-        task.append(row)
-        filled += row["size"]
-    if task:
-        yield pa.Table.from_pylist(task, schema=schema)
 
 
 def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

@@ -12,10 +12,10 @@ import pytest
 from decoding_helpers import decode_here, request_for
 from videos import write_video
 
-from pipelines.analyse import decode_tasks
 from pipelines.config import RunConfig
 from pipelines.records import DecodedUnit, Status, table_to_units
 from pipelines.sources import stat_object
+from pipelines.spreading import block_bytes, decode_tasks
 from pipelines.stages import DecodeVideos, StageSpec
 from pipelines.storage import Store
 from pipelines.work import WorkFolder
@@ -79,3 +79,13 @@ def test_a_large_video_is_a_task_of_its_own():
     ]
     sizes = [sum(task["size"].to_pylist()) for task in decode_tasks(rows, 1)]
     assert max(sizes) == 200 << 20
+
+
+def test_a_block_holds_a_unit_where_that_is_neither_tiny_nor_huge():
+    def block(size: int, frames: int) -> int:
+        document = {"window": {"frames": frames}, "space": {"size": size}}
+        return block_bytes(RunConfig.model_validate(document))
+
+    assert block(64, 17) == 16 << 20
+    assert block(160, 33) == 16 * 33 * 160 * 160 * 3
+    assert block(256, 33) == 64 << 20
