@@ -1,4 +1,4 @@
-"""Small real videos to evaluate: flat, moving and noisy ones, and a broken one."""
+"""Small real videos to evaluate, flat, moving, noisy and broken ones, and a small network."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 from videos import numbered_frame, write_video
 
-__all__ = ["FRAMES", "SIDE", "WINDOWS", "write_evaluation_videos"]
+from infotok_core.checkpoint import save_directory
+from infotok_core.config import TokenizerConfig, TransformerConfig
+from infotok_core.network import build_network
+
+__all__ = ["FRAMES", "SIDE", "WINDOWS", "write_evaluation_videos", "write_small_checkpoint"]
 
 FRAMES, SIDE = 5, 32
 WINDOWS = {"flat.mp4": 1, "moving.mp4": 3, "noisy.mp4": 2}
@@ -26,4 +30,23 @@ def write_evaluation_videos(folder: Path) -> Path:
     write_video(folder / "noisy.mp4", list(noise))
     write_video(folder / "short.mp4", 3)
     (folder / "broken.mp4").write_bytes(b"no video")
+    return folder
+
+
+def write_small_checkpoint(folder: Path) -> Path:
+    """A checkpoint of a network with random weights: its videos mean nothing, and cost little."""
+    config = TokenizerConfig(
+        channels=4,
+        channels_mult=(1, 2, 2),
+        num_res_blocks=1,
+        patch_size=2,
+        z_channels=16,
+        levels=(8, 8, 8, 5, 5, 5),
+        spatial_compression=8,
+        temporal_compression=4,
+        transformer=TransformerConfig(
+            hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=2, heads=2, init_std=0.3
+        ),
+    )
+    save_directory(build_network(config, seed=1).eval(), folder, card="# For tests\n")
     return folder

@@ -72,7 +72,8 @@ def evaluate(
         tokenizer, metrics, batch_size=config.batch_size, threads=threads, clocks=clocks
     ) as measurer:
         visit = functools.partial(work.measure, measurer)
-        measure_clips(source, clips, visit, clock=clocks.wall, say=say)
+        whole = config.max_windows is None
+        measure_clips(source, clips, visit, whole=whole, clock=clocks.wall, say=say)
     if grid:
         assignments += hindsight_assignments(clips, work.points(), assignments, config)
     num_codes = tokenizer.config.codebook_size

@@ -206,6 +206,7 @@ def measure_clips(
     clips: Iterable[Clip],
     visit: Callable[[Clip, NDArray[np.uint8]], None],
     *,
+    whole: bool,
     clock: Callable[[], float],
     say: Say,
 ) -> None:
@@ -215,6 +216,8 @@ def measure_clips(
         source: Where they came from.
         clips: Any of them.
         visit: Takes a clip and its frames.
+        whole: Whether the clips are all that their videos hold: then each is decoded to its end,
+            which costs less than to end the decoding process.
         clock: Seconds, for the time left.
         say: Takes progress.
 
@@ -226,7 +229,7 @@ def measure_clips(
         wanted.setdefault(clip.source, {})[clip.span.window_index] = clip
     total, done, start = sum(map(len, wanted.values())), 0, clock()
     for uri, windows in sorted(wanted.items()):
-        _visit_video(source, uri, windows, visit)
+        _visit_video(source, uri, windows, visit, stop=None if whole else max(windows) + 1)
         done += len(windows)
         left_s = (clock() - start) * (total - done) / done
         say(f"measured {done} of {total} windows, about {left_s:.0f} s to go")
@@ -237,10 +240,12 @@ def _visit_video(
     uri: str,
     windows: Mapping[int, Clip],
     visit: Callable[[Clip, NDArray[np.uint8]], None],
+    *,
+    stop: int | None,
 ) -> None:
     left = set(windows)
     try:
-        for window in source.windows(uri, first=min(left), stop=max(left) + 1):
+        for window in source.windows(uri, first=min(left), stop=stop):
             index = window.span.window_index
             if index in left:
                 visit(windows[index], window.frames_THWC)

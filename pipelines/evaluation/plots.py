@@ -31,8 +31,9 @@ __all__ = ["require_plots", "write_plots"]
 _SIZE_IN = (10.0, 5.625)
 """16:9, as slides are."""
 _DPI = 160
+_MARGIN_IN = 0.1
 _MISSING = "pictures need matplotlib, which is the extra 'plots': pip install 'infotok[plots]'"
-_MEASURES = (("psnr_db", "mean of the clips"), ("psnr_pooled_db", "pooled error"))
+_MEASURES = (("psnr_db", "Mean PSNR of the clips"), ("psnr_pooled_db", "PSNR of the pooled error"))
 
 
 def require_plots() -> None:
@@ -58,6 +59,7 @@ def write_plots(report: EvaluationReport, folder: Path) -> list[Path]:
     require_plots()
     from matplotlib import rc_context
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     drawings: dict[str, Callable[[EvaluationReport, Figure], bool]] = {
         "rate_distortion.png": _rate_distortion,
@@ -70,7 +72,8 @@ def write_plots(report: EvaluationReport, folder: Path) -> list[Path]:
     written: list[Path] = []
     with rc_context(cast("Any", STYLE)):
         for name, draw in drawings.items():
-            figure = Figure(figsize=_SIZE_IN, layout="constrained")
+            layout = ConstrainedLayoutEngine(w_pad=_MARGIN_IN, h_pad=_MARGIN_IN)
+            figure = Figure(figsize=_SIZE_IN, layout=layout)
             if draw(report, figure):
                 figure.savefig(folder / name, dpi=_DPI)
                 written.append(folder / name)
@@ -105,8 +108,8 @@ def _rate_distortion(report: EvaluationReport, figure: Figure) -> bool:
                 **{"marker": "o", "markersize": 7, "linewidth": 2, "color": colour} | style,
                 label=label,
             )
-        axes.set(title=f"PSNR, {title}", xlabel="bits per 16 pixels (BPP16)")
-    panels[0].set_ylabel("dB")
+        axes.set(title=title, xlabel="bits per 16 pixels (BPP16)")
+    panels[0].set_ylabel("PSNR, dB")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3)
     return True
@@ -142,7 +145,8 @@ def _routers(report: EvaluationReport, figure: Figure) -> bool:
             for item, base in zip(line, bases, strict=True)
         ]
         passes = sum(map(_passes, line)) / len(line)
-        label = f"{ROUTER_NAMES[router]}: {passes:.3g} network passes"
+        name = "optimal search" if router == "optimal_error" else ROUTER_NAMES[router]
+        label = f"{name}: {passes:.3g} network passes"
         bars = axes.bar(
             places, gains, 0.9 * bar_width(len(lines)), color=COLOURS[router], label=label
         )
@@ -150,7 +154,7 @@ def _routers(report: EvaluationReport, figure: Figure) -> bool:
     axes.axhline(0, color="#888888", linewidth=1)
     axes.margins(y=0.15)
     rate_ticks(axes, rates)
-    axes.set(title="Gain over the same rate for all", ylabel="pooled PSNR, dB")
+    axes.set(title="Gain over the same rate for all", ylabel="PSNR of the pooled error, dB")
     figure.legend(loc="outside lower center", ncols=2)
     return True
 
@@ -205,9 +209,10 @@ def _tokens(report: EvaluationReport, figure: Figure) -> bool:
             for clip, count in zip(report.clips, outcome.num_tokens, strict=True)
         )
         colour = SHADES[min(index, len(SHADES) - 1)]
-        axes.plot(*zip(*pairs, strict=True), marker="o", markersize=8, linewidth=1.5, color=colour,
+        axes.plot(*zip(*pairs, strict=True), marker="o", markersize=6, linewidth=1.5, color=colour,
                   label=f"{rate:g} of the tokens")  # fmt: skip
         axes.axhline(rate, color=colour, linewidth=1.5, linestyle=":")
+    axes.set_xlim(left=0)
     axes.set_ylim(0, 1.05)
     axes.set(
         title="Predictable clips get fewer tokens",

@@ -212,7 +212,7 @@ def _left_out(report: EvaluationReport) -> str:
 
 
 def _conventions(report: EvaluationReport) -> str:
-    lines = [f"- **{name}**: {text}." for name, text in report.conventions.items()]
+    lines = [f"- **{name}**: {text}." for name, text in sorted(report.conventions.items())]
     return "\n".join(["## What the numbers mean", "", *lines])
 
 

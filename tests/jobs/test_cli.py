@@ -40,6 +40,12 @@ OPTIONS: dict[str, set[str]] = {
     "train": {
         *("INPUT", "OUTPUT", "--stages", "--init", "--validation", "--device", "--card", "--size"),
     },
+    "evaluate": {
+        *("INPUT", "--rates", "--sweep", "--max-windows", "--json", "--markdown", "--plots"),
+        *("--checkpoint", "--device", "--dtype", "--batch-size", "--threads", "--frames", "--size"),
+        *("--grid-points", "--grid-selection", "--search-psnr", "--measure-all"),
+        *("--lpips-vgg", "--lpips-heads", "--i3d", *READING),
+    },
 }
 """Every argument and option there is. Taking one away breaks somebody's script; adding one is a
 decision: each run has its configuration file."""

@@ -1,0 +1,197 @@
+"""``infotok evaluate`` from videos to JSON, tables and pictures."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from evaluations import FRAMES, SIDE, WINDOWS, write_evaluation_videos, write_small_checkpoint
+
+from infotok_core.tokenizer import Tokenizer
+from jobs.cli import main
+from pipelines.evaluation.plots import write_plots
+from pipelines.evaluation.tables import evaluation_markdown
+from schemas.evaluation import EvaluationReport
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluation")
+    write_small_checkpoint(folder / "checkpoint")
+    return write_evaluation_videos(folder / "videos")
+
+
+def evaluate(videos: Path, *options: object) -> Result:
+    arguments = ["evaluate", videos, "--frames", FRAMES, "--size", SIDE, "--threads", 1]
+    if "--checkpoint" not in options:
+        arguments += ["--checkpoint", videos.parent / "checkpoint"]
+    return CliRunner().invoke(main, [*map(str, [*arguments, *options]), "--device", "cpu"])
+
+
+@pytest.fixture(scope="module")
+def done(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    folder = tmp_path_factory.mktemp("out")
+    options = ("--sweep", "full", "--grid-points", 4, "--rates", "1.0,0.5", "--search-psnr", 15)
+    files = ("--json", folder / "found.json", "--markdown", folder / "found.md")
+    return folder, evaluate(videos, *options, *files)
+
+
+@pytest.fixture(scope="module")
+def report(done: tuple[Path, Result]) -> EvaluationReport:
+    return EvaluationReport.from_bytes((done[0] / "found.json").read_bytes())
+
+
+def test_json_holds_everything_and_says_what_it_is(
+    done: tuple[Path, Result], report: EvaluationReport, videos: Path
+):
+    _, result = done
+    assert result.exit_code == 0, result.output
+    assert report.kind == "infotok-evaluation"
+    assert report.command[0] == "infotok"
+    assert report.fingerprint == Tokenizer.load(videos.parent / "checkpoint").fingerprint
+    assert report.source_root == str(videos)
+    assert report.num_codes == 64000
+    assert report.settings["frames"] == FRAMES
+    assert report.settings["rates"] == (1.0, 0.5)
+    assert report.machine["torch"] == torch.__version__
+    assert len(report.clips) == sum(WINDOWS.values())
+    assert {item.source for item in report.left_out} == {"broken.mp4", "short.mp4"}
+    assert report.rates == [1.0, 0.5]
+
+
+def test_tables_go_to_stdout_and_to_the_file(done: tuple[Path, Result], report: EvaluationReport):
+    folder, result = done
+    text = (folder / "found.md").read_text()
+    assert result.stdout == text == evaluation_markdown(report)
+    for title in ("Table 1", "Table 2", "Table 3", "The ElasticTok mechanism", "Left out"):
+        assert f"## {title}" in text
+    assert "measured 6 of 6 windows" in result.stderr
+    assert "broken.mp4 is left out: NOT_A_VIDEO" in result.stderr
+
+
+def test_a_table_line_says_what_the_json_says(done: tuple[Path, Result], report: EvaluationReport):
+    outcome = report.outcome("global_elbo", rate=0.5)
+    assert outcome is not None
+    line = (
+        f"| 0.5 | ELBO router | {outcome.rate:.4f} | {outcome.bpp16:.4f} | {outcome.psnr_db:.2f} "
+        f"| {outcome.psnr_pooled_db:.2f} | {outcome.psnr_frames_db:.2f} | {outcome.ssim:.4f} | "
+        "1 + 1 |"
+    )
+    assert line in done[1].stdout
+    widths = [
+        {row.count("|") for row in part.splitlines() if row.startswith("|")}
+        for part in done[1].stdout.split("## ")
+    ]
+    assert all(len(found) <= 1 for found in widths)
+
+
+def test_pictures_are_drawn_of_what_there_is(report: EvaluationReport, tmp_path: Path):
+    pytest.importorskip("matplotlib")
+    from matplotlib.image import imread
+
+    files = write_plots(report, tmp_path / "plots")
+    assert sorted(path.stem for path in files) == [
+        "clips",
+        "rate_distortion",
+        "routers",
+        "selections",
+        "tokens",
+    ]
+    for path in files:
+        image = imread(path)
+        assert image.shape[:2] == (900, 1600)
+        # Something is drawn, on white.
+        assert (image[0, 0, :3] == 1).all()
+        assert np.ptp(image[..., :3]) > 0.5
+    basic = report.model_copy(
+        update={
+            "outcomes": tuple(
+                item
+                for item in report.outcomes
+                if item.router in ("static", "global_elbo") and item.selection == "information"
+            )
+        }
+    )
+    assert {path.stem for path in write_plots(basic, tmp_path / "basic")} == {
+        "rate_distortion",
+        "routers",
+        "tokens",
+    }
+
+
+def test_without_matplotlib_the_extra_is_named_before_any_work(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    result = evaluate(videos, "--plots", tmp_path / "plots")
+    assert result.exit_code == 2
+    assert "pip install 'infotok[plots]'" in result.stderr
+    assert "analysed" not in result.stderr
+
+
+def test_json_alone_can_be_printed(videos: Path):
+    result = evaluate(videos, "--rates", 1, "--max-windows", 1, "--json", "-")
+    assert result.exit_code == 0, result.output
+    found = EvaluationReport.from_bytes(result.stdout.encode())
+    assert len(found.clips) == 1
+    assert [(item.router, item.rate) for item in found.outcomes] == [
+        ("static", 1.0),
+        ("global_elbo", 1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--rates", "1,half"), "'1,half' is not numbers with commas between them"),
+        (("--rates", "0.01"), "rates must be in"),
+        (("--frames", "6"), "window.frames must be 1 + 4k"),
+        (("--size", "100"), "space.size"),
+        (("--json", "no/such/folder/x.json"), "no/such/folder does not exist"),
+        (("--lpips-vgg", __file__), "LPIPS takes both"),
+        (("--dtype", "bfloat16"), "the CPU computes in float32 alone"),
+    ],
+)
+def test_wrong_usage_is_said_before_any_work(videos: Path, options: tuple[str, ...], message: str):
+    result = evaluate(videos, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--checkpoint", "no-such-checkpoint"), "checkpoint no-such-checkpoint: does not exist"),
+        (("--lpips-vgg", __file__, "--lpips-heads", __file__), f"weights {__file__}: is not a"),
+        (("--i3d", __file__), f"weights {__file__}: is not TorchScript"),
+    ],
+)
+def test_files_that_cannot_be_used_are_a_sentence(
+    videos: Path, options: tuple[str, ...], message: str
+):
+    result = evaluate(videos, *options)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_a_source_without_clips_is_a_sentence(videos: Path, tmp_path: Path):
+    result = evaluate(tmp_path / "none", "--checkpoint", videos.parent / "checkpoint")
+    assert result.exit_code == 1
+    assert "does not exist" in result.stderr
+    checkpoint = videos.parent / "checkpoint"
+    result = evaluate(videos / "short.mp4", "--checkpoint", checkpoint)
+    assert result.exit_code == 1
+    assert "holds no full window to evaluate" in result.stderr
+
+
+def test_a_report_of_another_kind_or_length_is_refused(done: tuple[Path, Result]):
+    document = json.loads((done[0] / "found.json").read_bytes())
+    for wrong in ({"kind": "other"}, {"format_version": 99}, {"clips": document["clips"][:1]}):
+        with pytest.raises(ValueError, match="EvaluationReport"):
+            EvaluationReport.from_bytes(json.dumps(document | wrong).encode())
