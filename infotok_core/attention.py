@@ -29,14 +29,21 @@ def block_causal_attention(
         v_BGND: Values.
         num_frames: Latent frames in the sequence.
     """
-    length = q_BGND.shape[2] // num_frames
+    return _frame_by_frame(q_BGND.unflatten(2, (num_frames, -1)), k_BGND, v_BGND)
+
+
+# Scripted, so that a traced export keeps the loop and takes any number of frames. Sizes are read
+# off the shapes: an integer argument would be frozen at the value it was traced with.
+@torch.jit.script_if_tracing
+def _frame_by_frame(q_BGTLD: Tensor, k_BGND: Tensor, v_BGND: Tensor) -> Tensor:
+    length = q_BGTLD.shape[3]
     frames = [
         F.scaled_dot_product_attention(
-            q_BGND[:, :, start : start + length],
-            k_BGND[:, :, : start + length],
-            v_BGND[:, :, : start + length],
+            q_BGTLD[:, :, frame],
+            k_BGND[:, :, : (frame + 1) * length],
+            v_BGND[:, :, : (frame + 1) * length],
         )
-        for start in range(0, num_frames * length, length)
+        for frame in range(q_BGTLD.shape[2])
     ]
     return torch.cat(frames, dim=2)
 

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -23,6 +20,7 @@ from torch import Tensor
 from infotok_core.config import TokenizerConfig, from_dict, published, to_dict
 from infotok_core.errors import CheckpointError
 from infotok_core.network import Network
+from infotok_core.weight_files import holds_programs, read_tensors
 
 __all__ = [
     "FORMAT_VERSION",
@@ -31,6 +29,7 @@ __all__ = [
     "fingerprint",
     "load_checkpoint",
     "load_parameters",
+    "parameter_names",
     "save_directory",
 ]
 
@@ -78,7 +77,7 @@ def load_checkpoint(
         raise CheckpointError(str(path), f"does not exist{hint}")
     if path.is_dir():
         return _load_directory(path, config)
-    tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    tensors = read_tensors(path)
     with torch.device("meta"):
         network = Network(config or published())
     ema_loss = load_parameters(network, tensors, source=str(path))
@@ -105,7 +104,7 @@ def load_parameters(
     Raises:
         CheckpointError: Listing what is missing, unexpected, misshapen, or not a finite float.
     """
-    named = _strip_names(tensors)
+    named = parameter_names(tensors)
     wanted = dict(network.named_parameters())
     found = {k: v for k, v in named.items() if not k.startswith(_IGNORED_PREFIXES)}
     problems = [
@@ -187,7 +186,10 @@ def _load_directory(path: Path, config: TokenizerConfig | None) -> Checkpoint:
         own = from_dict(document["config"])
         stored = document["fingerprint"]
     except FileNotFoundError as error:
-        raise CheckpointError(str(file), "does not exist: not a checkpoint directory") from error
+        cause = "does not exist: not a checkpoint directory"
+        if holds_programs(path):
+            cause = "does not exist: the directory holds programs, which are run and not loaded"
+        raise CheckpointError(str(file), cause) from error
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(str(file), f"is not a checkpoint configuration: {error!r}") from error
     if version > FORMAT_VERSION:
@@ -197,7 +199,7 @@ def _load_directory(path: Path, config: TokenizerConfig | None) -> Checkpoint:
     weights = path / "model.safetensors"
     with torch.device("meta"):
         network = Network(own)
-    ema_loss = load_parameters(network, _read_safetensors(weights), source=str(weights))
+    ema_loss = load_parameters(network, read_tensors(weights), source=str(weights))
     identity = fingerprint(network)
     if identity != stored:
         raise CheckpointError(
@@ -206,50 +208,8 @@ def _load_directory(path: Path, config: TokenizerConfig | None) -> Checkpoint:
     return Checkpoint(network=network, fingerprint=identity, ema_loss=ema_loss)
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return safetensors.torch.load_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(str(path), "does not exist") from error
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(str(path), f"damaged or not safetensors: {error}") from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    _require_archive(path)
-    try:
-        document: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        cause = (
-            "holds objects other than tensors, which are not loaded; keep its `model` entry alone"
-        )
-        raise CheckpointError(str(path), f"{cause} ({str(error).splitlines()[0]})") from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(str(path), f"damaged archive: {error}") from error
-    if isinstance(document, Mapping) and isinstance(document.get("model"), Mapping):
-        document = document["model"]
-    if not isinstance(document, Mapping) or not document:
-        raise CheckpointError(str(path), f"holds a {type(document).__name__}, not named tensors")
-    return {str(k): v for k, v in document.items() if isinstance(v, Tensor)}
-
-
-def _require_archive(path: Path) -> None:
-    if zipfile.is_zipfile(path):
-        return
-    with path.open("rb") as file:
-        head = file.read(64)
-    if not head:
-        cause = "is empty"
-    elif head.startswith(b"version https://git-lfs"):
-        cause = "is a Git LFS pointer, not the weights: fetch them with `git lfs pull`"
-    elif head.startswith(b"PK"):
-        cause = "is truncated: the end of the zip archive is missing"
-    else:
-        cause = "is not a zip archive, so not written by torch.save"
-    raise CheckpointError(str(path), cause)
-
-
-def _strip_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def parameter_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a network under its own names: prefixes and wrappers taken off."""
     prefix = "network."
     if any(name.startswith(prefix) for name in tensors):
         # The rest belongs to losses, weight averages and such.

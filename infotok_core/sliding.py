@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from infotok_core.router import Strategy, num_tokens, select, select_reference, window_rates
-from infotok_core.tokenizer import Tokenizer
+from infotok_core.tokenizer import VideoCodec
 from infotok_core.windows import (
     OverlapCounting,
     Padding,
@@ -96,7 +96,7 @@ class Reconstruction:
 
 
 def analyse_video(
-    tokenizer: Tokenizer, video_THWC: NDArray[np.uint8], *, rules: SlidingRules
+    tokenizer: VideoCodec, video_THWC: NDArray[np.uint8], *, rules: SlidingRules
 ) -> list[AnalysedWindow]:
     """Encode each window by itself; pass one and pass two both start from this."""
     return list(_analyse_windows(tokenizer, video_THWC, rules))
@@ -113,7 +113,7 @@ def mean_elbo(windows: list[AnalysedWindow], *, rules: SlidingRules, temporal: i
 
 
 def reconstruct_video(
-    tokenizer: Tokenizer,
+    tokenizer: VideoCodec,
     windows: list[AnalysedWindow],
     *,
     rules: SlidingRules,
@@ -148,7 +148,7 @@ def reconstruct_video(
 
 
 def _analyse_windows(
-    tokenizer: Tokenizer, video_THWC: NDArray[np.uint8], rules: SlidingRules
+    tokenizer: VideoCodec, video_THWC: NDArray[np.uint8], rules: SlidingRules
 ) -> Iterator[AnalysedWindow]:
     _, height, width, _ = video_THWC.shape
     temporal = tokenizer.config.temporal_compression
@@ -167,7 +167,7 @@ def _analyse_windows(
 
 
 def _content(
-    padded: tuple[int, ...], padding: Padding, tokenizer: Tokenizer, rules: SlidingRules
+    padded: tuple[int, ...], padding: Padding, tokenizer: VideoCodec, rules: SlidingRules
 ) -> tuple[slice, slice, slice]:
     if rules.padded_tokens == "reference":
         return slice(None), slice(None), slice(None)

@@ -1,10 +1,14 @@
 """The tokenizer as its callers see it: uint8 video to tokens with their information, and back.
 
+`VideoCodec` is that view; `Tokenizer` is a network of ours behind it, `programs.ProgramTokenizer`
+anybody's fixed-rate tokenizer.
+
 Shapes: B windows, T frames, H rows, W columns, C = 3 colours; lower-case t, h, w the latent grid.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -16,8 +20,16 @@ from infotok_core.checkpoint import Checkpoint, load_checkpoint
 from infotok_core.config import TokenizerConfig
 from infotok_core.information import token_information
 from infotok_core.network import Network
+from infotok_core.shape import TokenShape, shape_of
 
-__all__ = ["Analysis", "Tokenizer", "from_uint8", "to_uint8", "valid_latent_frames"]
+__all__ = [
+    "Analysis",
+    "Tokenizer",
+    "VideoCodec",
+    "from_uint8",
+    "to_uint8",
+    "valid_latent_frames",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,76 +60,52 @@ def to_uint8(video_BCTHW: Tensor) -> Tensor:
     return (unit * 255 + 0.5).to(torch.uint8).permute(0, 2, 3, 4, 1)
 
 
-class Tokenizer:
-    """A network on a device, in a precision.
+class VideoCodec(ABC):
+    """A fixed-rate tokenizer on a device, in a precision: everything above the network needs.
 
     On a CPU windows run one at a time, so a result never depends on which others it came with; the
     caller sets the number of threads once, since that may change the last bit. On a GPU the batch
     runs as given: pad it to a fixed size where bytes have to repeat.
+
+    Attributes:
+        fingerprint: Identity of what computes, hex: the same one gives the same tokens.
+
+    Raises:
+        ValueError: If the device does not compute in ``dtype``.
     """
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-    ) -> None:
-        self.fingerprint: str = checkpoint.fingerprint
-        self.ema_loss: float | None = checkpoint.ema_loss
+    def __init__(self, fingerprint: str, *, device: str | torch.device, dtype: torch.dtype) -> None:
+        self.fingerprint = fingerprint
         self.device = torch.device(device)
         self.dtype = dtype
         if self.device.type == "cpu" and dtype != torch.float32:
             raise ValueError(f"the CPU computes in float32 alone, not {dtype}")
-        self.network: Network = checkpoint.network.to(device=self.device, dtype=dtype)
-        self.network.requires_grad_(requires_grad=False).eval()
-        for parameter in self.network.parameters():
-            if parameter.dim() == 5:
-                # The layout of the activations: 8 % less CPU time for the mini network.
-                layout = torch.channels_last_3d
-                parameter.data = parameter.data.contiguous(memory_format=layout)
-
-    @classmethod
-    def load(
-        cls,
-        checkpoint: str | Path = "default",
-        *,
-        device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
-        config: TokenizerConfig | None = None,
-    ) -> Self:
-        """Load weights (see `load_checkpoint`) and place them.
-
-        Raises:
-            CheckpointError: If the weights cannot be used.
-            ValueError: If the device does not compute in ``dtype``.
-        """
-        return cls(load_checkpoint(checkpoint, config=config), device=device, dtype=dtype)
 
     @property
-    def config(self) -> TokenizerConfig:
-        """The network's shape."""
-        return self.network.config
+    @abstractmethod
+    def config(self) -> TokenizerConfig | TokenShape:
+        """Compression and vocabulary; for a network of ours its whole configuration."""
+
+    @abstractmethod
+    def _analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
+        """`analyse` for a checked part of the batch, on the device."""
+
+    @abstractmethod
+    def _reconstruct(self, codes_Bthw: Tensor, keep_Bthw: Tensor) -> Tensor:
+        """`reconstruct` for a checked part of the batch, on the device."""
+
+    @property
+    def shape(self) -> TokenShape:
+        """Compression, vocabulary, and the windows that are taken."""
+        return shape_of(self.config)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """The grid (t, h, w) of a window.
 
         Raises:
-            ValueError: If the network does not take such a window; nothing is padded here.
+            ValueError: If the tokenizer does not take such a window; nothing is padded here.
         """
-        temporal, spatial = self.config.temporal_compression, self.config.spatial_compression
-        if frames < 1 or (frames - 1) % temporal:
-            raise ValueError(f"a window has 1 + {temporal}k frames, not {frames}")
-        if min(height, width) < spatial or height % spatial or width % spatial:
-            raise ValueError(f"frame sides are multiples of {spatial}, not {height}x{width}")
-        grid = (1 + (frames - 1) // temporal, height // spatial, width // spatial)
-        inner = self.config.transformer
-        if inner and (grid[0] > inner.max_frames or max(grid[1:]) > inner.max_positions):
-            raise ValueError(
-                f"grid {grid} exceeds the embeddings: {inner.max_frames} frames of "
-                f"{inner.max_positions} rows and columns"
-            )
-        return grid
+        return self.shape.grid(frames, height, width)
 
     @torch.inference_mode()
     def analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
@@ -169,6 +157,49 @@ class Tokenizer:
     def _parts(self, batch: Tensor) -> list[Tensor]:
         parts = batch.split(1) if self.device.type == "cpu" else (batch,)
         return [part.to(self.device) for part in parts]
+
+
+class Tokenizer(VideoCodec):
+    """A network of ours."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        super().__init__(checkpoint.fingerprint, device=device, dtype=dtype)
+        self.ema_loss: float | None = checkpoint.ema_loss
+        self.network: Network = checkpoint.network.to(device=self.device, dtype=dtype)
+        self.network.requires_grad_(requires_grad=False).eval()
+        for parameter in self.network.parameters():
+            if parameter.dim() == 5:
+                # The layout of the activations: 8 % less CPU time for the mini network.
+                layout = torch.channels_last_3d
+                parameter.data = parameter.data.contiguous(memory_format=layout)
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path = "default",
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        config: TokenizerConfig | None = None,
+    ) -> Self:
+        """Load weights (see `load_checkpoint`) and place them.
+
+        Raises:
+            CheckpointError: If the weights cannot be used.
+            ValueError: If the device does not compute in ``dtype``.
+        """
+        return cls(load_checkpoint(checkpoint, config=config), device=device, dtype=dtype)
+
+    @property
+    def config(self) -> TokenizerConfig:
+        """The network's shape."""
+        return self.network.config
 
     def _analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
         video_BCTHW = from_uint8(video_u8_BTHWC)

@@ -25,6 +25,7 @@ _VERBS = {
     "inspect": ("jobs.inspect", "Show a corpus, a work folder, or an object of either."),
     "reconstruct": ("jobs.reconstruct", "Decode tokens to video."),
     "parity": ("jobs.parity", "Compare the network with the published one."),
+    "export": ("jobs.export", "Write a checkpoint as TorchScript or torch.export programs."),
     "train": ("jobs.train", "Train a tokenizer and write its checkpoint."),
     "evaluate": ("jobs.evaluate", "Measure a tokenizer and its router, rate by rate."),
 }

@@ -16,8 +16,8 @@ import torch
 
 from infotok_core.errors import CheckpointError, InfoTokError
 from infotok_core.fvd import ClipFeatures
+from infotok_core.opening import open_tokenizer
 from infotok_core.perceptual import Lpips
-from infotok_core.tokenizer import Tokenizer
 from jobs.config import load_config
 from jobs.reading import reading, store_options
 from pipelines.config import RunConfig, StorageConfig
@@ -223,7 +223,7 @@ def _run_config(options: dict[str, Any]) -> RunConfig:
 def _tokenizer(options: dict[str, Any]) -> EvaluatedTokenizer:
     device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return Tokenizer.load(
+        return open_tokenizer(
             options["checkpoint"], device=device, dtype=getattr(torch, options["dtype"])
         )
     except CheckpointError as error:

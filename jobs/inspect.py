@@ -48,7 +48,8 @@ def inspect(*, path: str, clip: str | None, storage: StorageConfig) -> None:
 def _clip(store: Store, clip: str) -> str:
     read_manifest(store)
     try:
-        return describe_row(find_clip(store, clip))
+        info = CorpusInfo.from_bytes(store.read(INFO_PATH))
+        return describe_row(find_clip(store, clip), num_codes=info.tokenizer.num_codes)
     except KeyError as error:
         raise PipelineError(f"{store.url} has no clip {clip!r}") from error
 

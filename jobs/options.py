@@ -30,7 +30,9 @@ def configuration_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--endpoint-url", help="S3 endpoint of both input and output."),
         click.option("--profile", help="AWS profile for both input and output."),
         click.option(
-            "--checkpoint", help="'default', a checkpoint directory, or a published .pt file."
+            "--checkpoint",
+            help="'default', a checkpoint directory, a published .pt file, or a directory of "
+            "encoder.jit and decoder.jit.",
         ),
         click.option(
             "--single-writer", is_flag=True, default=None,

@@ -13,7 +13,8 @@ import click
 import torch
 
 from infotok_core.errors import CheckpointError
-from infotok_core.tokenizer import Tokenizer
+from infotok_core.opening import open_tokenizer
+from infotok_core.tokenizer import VideoCodec
 from jobs.reading import reading, store_options
 from pipelines.config import SourceConfig, StorageConfig
 from pipelines.corpus_reader import CorpusReader, StoredVideo
@@ -112,9 +113,9 @@ def reconstruct(
                         "tokenizer": tokenizer.fingerprint})  # fmt: skip
 
 
-def _tokenizer(checkpoint: str, device: str | None) -> Tokenizer:
+def _tokenizer(checkpoint: str, device: str | None) -> VideoCodec:
     try:
-        return Tokenizer.load(
+        return open_tokenizer(
             checkpoint, device=device or ("cuda" if torch.cuda.is_available() else "cpu")
         )
     except CheckpointError as error:
@@ -131,7 +132,7 @@ def _root(reader: CorpusReader, against: str, storage: StorageConfig) -> str:
 def _clips(
     reader: CorpusReader,
     video: StoredVideo,
-    tokenizer: Tokenizer,
+    tokenizer: VideoCodec,
     sources: SourceWindows | None,
     folder: PictureFolder | None,
 ) -> Iterator[ClipReport]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from infotok_core.config import TokenizerConfig
+from infotok_core.shape import TokenShape
 from infotok_core.tokenizer import Analysis, valid_latent_frames
 from pipelines.records import DecodedUnit
 from schemas.failures import Failure, FailureReason, FailureStage
@@ -31,14 +32,14 @@ log = logging.getLogger(__name__)
 
 
 class VideoTokenizer(Protocol):
-    """What pass one needs of a tokenizer; `infotok_core.tokenizer.Tokenizer` is one."""
+    """What pass one needs of a tokenizer; every `infotok_core.tokenizer.VideoCodec` is one."""
 
     fingerprint: str
     device: torch.device
 
     @property
-    def config(self) -> TokenizerConfig:
-        """Shape of the network."""
+    def config(self) -> TokenizerConfig | TokenShape:
+        """Compression and vocabulary."""
         ...
 
     def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:

@@ -113,7 +113,7 @@ def _policies(info: CorpusInfo) -> str:
         ("frames", settings_text(info.space)),
         ("rates", rule_text(info.routing)),
         ("elbo", f"{info.elbo_unit}; {info.elbo_sign}"),
-        ("BPP16", "(num_tokens * log2(64000) + mask bits) / pixels * 16"),
+        ("BPP16", f"(num_tokens * log2({info.tokenizer.num_codes}) + mask bits) / pixels * 16"),
     ]
     return "## How it was made\n\n" + _table(("", ""), rows)
 

@@ -119,7 +119,8 @@ class TokenizerConfigRef(_Frozen):
     """Which tokenizer, and how it computes."""
 
     checkpoint: str = "default"
-    """``default`` (shipped), a directory of ours, or a published ``.pt`` file."""
+    """``default`` (shipped), a directory of ours, a published ``.pt`` file, or a directory of
+    TorchScript programs (docs/plugin.md)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["float32", "bfloat16"] = "float32"
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8

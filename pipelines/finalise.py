@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from infotok_core.config import TokenizerConfig
+from infotok_core.shape import TokenShape
 from pipelines.card import dataset_card, report_html
 from pipelines.errors import AccountingError, IncompleteError, PipelineError
 from pipelines.sinks.energon import energon_files
@@ -39,9 +39,7 @@ class _Commits:
     totals: Totals
 
 
-def finalise(
-    spec: ShardSpec, statistics: ElboStatistics, tokenizer: TokenizerConfig
-) -> dict[str, Any]:
+def finalise(spec: ShardSpec, statistics: ElboStatistics, tokenizer: TokenShape) -> dict[str, Any]:
     """Check the accounting, write what describes the corpus, and last its manifest.
 
     Returns:
@@ -107,7 +105,7 @@ def _info(
     statistics: ElboStatistics,
     summary: AnalysisSummary,
     commits: _Commits,
-    tokenizer: TokenizerConfig,
+    tokenizer: TokenShape,
 ) -> CorpusInfo:
     head, output = spec.plan.head, spec.config.output
     formats = ("parquet", "webdataset") if output.format == "both" else (output.format,)
@@ -118,7 +116,7 @@ def _info(
         tokenizer=TokenizerInfo(
             fingerprint=head.tokenizer,
             name=spec.config.tokenizer.checkpoint,
-            num_codes=tokenizer.codebook_size,
+            num_codes=spec.num_codes,
             spatial_compression=tokenizer.spatial_compression,
             temporal_compression=tokenizer.temporal_compression,
         ),

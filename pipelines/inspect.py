@@ -23,7 +23,7 @@ from schemas.quarantine import decode_quarantine
 from schemas.receipts import VideoReceipt
 from schemas.statistics import ElboStatistics
 from schemas.tables import read_parquet
-from schemas.tokens import TOKEN_SCHEMA, bpp16, table_to_rows, unpack_mask
+from schemas.tokens import NUM_CODES, TOKEN_SCHEMA, bpp16, table_to_rows, unpack_mask
 from schemas.units import decode_unit
 from schemas.versions import FormatError
 
@@ -51,14 +51,21 @@ def find_clip(store: ReadableStore, clip_id: str) -> dict[str, Any]:
     raise KeyError(clip_id)
 
 
-def describe_row(row: Mapping[str, Any]) -> str:
-    """A token row: its columns, what each latent frame kept, and its mask as a picture."""
+def describe_row(row: Mapping[str, Any], *, num_codes: int = NUM_CODES) -> str:
+    """A token row: its columns, what each latent frame kept, and its mask as a picture.
+
+    Args:
+        row: All of its columns.
+        num_codes: Vocabulary of its tokenizer, which a row does not say.
+    """
     lines = [
         f"{name:18} {_value(value)}" for name, value in row.items() if name not in _DRAWN_COLUMNS
     ]
     mask = unpack_mask(row["mask"], (row["grid_t"], row["grid_h"], row["grid_w"]))
     pixels = row["num_frames"] * row["width"] * row["height"]
-    lines.append(f"{'bpp16':18} {bpp16(row['num_tokens'], mask.size, pixels):.5f}")
+    lines.append(
+        f"{'bpp16':18} {bpp16(row['num_tokens'], mask.size, pixels, num_codes=num_codes):.5f}"
+    )
     cells = mask[0].size
     lines += ["", "latent frame  kept       elbo"]
     for frame, (kept, elbo) in enumerate(

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from infotok_core.tokenizer import Tokenizer
+from infotok_core.tokenizer import VideoCodec
 from pipelines.errors import PlanMismatchError
 from pipelines.metrics import psnr_db, ssim
 from pipelines.picture_files import PictureFiles
@@ -82,7 +82,7 @@ def mean_report(reports: Iterable[ClipReport]) -> dict[str, float | int | None]:
     }
 
 
-def check_tokenizer(info: CorpusInfo, tokenizer: Tokenizer) -> None:
+def check_tokenizer(info: CorpusInfo, tokenizer: VideoCodec) -> None:
     """Refuse weights that did not write the tokens: they would decode them to noise.
 
     Raises:
@@ -96,7 +96,7 @@ def check_tokenizer(info: CorpusInfo, tokenizer: Tokenizer) -> None:
         )
 
 
-def reconstruct_row(tokenizer: Tokenizer, row: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
+def reconstruct_row(tokenizer: VideoCodec, row: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
     """The frames of a token row, uint8 [num_frames, height, width, 3]; padding is cut off.
 
     Raises:
@@ -119,7 +119,7 @@ def reconstruct_row(tokenizer: Tokenizer, row: Mapping[str, Any]) -> npt.NDArray
 
 
 def reconstruct_video(
-    tokenizer: Tokenizer,
+    tokenizer: VideoCodec,
     rows: Iterable[Mapping[str, Any]],
     *,
     originals: Iterable[npt.NDArray[np.uint8]] | None = None,
@@ -162,7 +162,7 @@ def _mask(row: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
 
 
 def _panels(
-    tokenizer: Tokenizer,
+    tokenizer: VideoCodec,
     row: Mapping[str, Any],
     frames_THWC: npt.NDArray[np.uint8],
     source_THWC: npt.NDArray[np.uint8] | None,

@@ -17,9 +17,8 @@ from typing import Any
 import ray
 import torch
 
-from infotok_core.checkpoint import load_checkpoint
-from infotok_core.config import TokenizerConfig
 from infotok_core.errors import CheckpointError
+from infotok_core.opening import TokenizerIdentity, identify_tokenizer, open_tokenizer
 from pipelines.analyse import analyse, analyse_again
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
@@ -43,8 +42,12 @@ from pipelines.tokenise import shard_spec, tokenise
 from pipelines.work import WorkFolder
 from schemas.ids import digest
 from schemas.statistics import ElboStatistics
+from schemas.tokens import MAX_CODES
 
 __all__ = ["Corpus"]
+
+_SIDES_OF_KEEP = 16
+"""What `pipelines.geometry` crops sides to multiples of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +55,13 @@ class Corpus:
     """One output, its work folder and its configuration.
 
     Attributes:
-        fingerprint: Of the tokenizer.
-        tokenizer: Shape of its network.
+        tokenizer: Which one, and what it makes of shapes.
     """
 
     config: RunConfig
     output: Store
     work: Store
-    fingerprint: str
-    tokenizer: TokenizerConfig
+    tokenizer: TokenizerIdentity
 
     @classmethod
     def open(cls, config: RunConfig, *, output: str, work: str | None = None) -> Corpus:
@@ -71,15 +72,19 @@ class Corpus:
         """
         store = Store(output, config.output_storage)
         try:
-            checkpoint = load_checkpoint(config.tokenizer.checkpoint)
+            tokenizer = identify_tokenizer(config.tokenizer.checkpoint)
         except CheckpointError as error:
             raise PipelineError(f"tokenizer: {error}") from error
+        if tokenizer.shape.codebook_size > MAX_CODES:
+            raise PipelineError(
+                f"tokenizer: {config.tokenizer.checkpoint} has a codebook of "
+                f"{tokenizer.shape.codebook_size:,}: rows hold uint16 tokens, {MAX_CODES:,} at most"
+            )
         return cls(
             config=config,
             output=store,
             work=Store(work, config.output_storage) if work else store.child("_work"),
-            fingerprint=checkpoint.fingerprint,
-            tokenizer=checkpoint.network.config,
+            tokenizer=tokenizer,
         )
 
     def check_stores(self) -> None:
@@ -94,17 +99,41 @@ class Corpus:
             self.output.check_conditional_writes()
             self.work.check_conditional_writes()
 
+    def try_tokenizer(self, device: str) -> None:
+        """Run programs once, so that what does not run is said at once and not by every actor.
+
+        Nothing is done on ``cuda``: the GPU may be where the actors are, and not here. Networks of
+        ours were checked when the corpus was opened.
+
+        Raises:
+            PipelineError: If they do not run, or not as their settings say.
+        """
+        if not self.tokenizer.programs or device != "cpu":
+            return
+        try:
+            open_tokenizer(self.config.tokenizer.checkpoint, device=device)
+        except CheckpointError as error:
+            raise PipelineError(f"tokenizer: {error}") from error
+
     def preview(self, input_url: str) -> dict[str, Any]:
         """What a run would do, from a listing alone."""
         source = self._source(input_url)
-        head, _ = make_plan(source, self.config, tokenizer=self.fingerprint)
+        self._check_windows()
+        head, _ = make_plan(source, self.config, tokenizer=self.tokenizer.fingerprint)
         fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
         return {"output": self.output.url, "work": self.work.url, **head.model_dump(include=fields)}
 
     def plan(self, input_url: str) -> Plan:
-        """List the source and fix the plan; see `ensure_plan`."""
+        """List the source and fix the plan; see `ensure_plan`.
+
+        Raises:
+            PipelineError: If the tokenizer does not take the windows of the configuration.
+        """
+        self._check_windows()
         source = self._source(input_url)
-        return ensure_plan(source, self.config, tokenizer=self.fingerprint, work=self.work)
+        return ensure_plan(
+            source, self.config, tokenizer=self.tokenizer.fingerprint, work=self.work
+        )
 
     def forget_quarantined(self, reasons: Sequence[str] = ()) -> int:
         """Drop the receipts of quarantined videos (with these reasons), so that they run again.
@@ -151,10 +180,10 @@ class Corpus:
     def tokenise(self, control: RunControl) -> dict[str, Any]:
         """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU."""
         plan = load_plan(self.work)
-        if plan.head.tokenizer != self.fingerprint:
+        if plan.head.tokenizer != self.tokenizer.fingerprint:
             raise PlanMismatchError(
                 f"{self.work.url} was analysed with tokenizer {plan.head.tokenizer[:16]}…, the "
-                f"configuration names {self.fingerprint[:16]}…"
+                f"configuration names {self.tokenizer.fingerprint[:16]}…"
             )
         folder = self._work_folder(plan, "cpu")
         statistics = load_statistics(plan, folder)
@@ -163,7 +192,10 @@ class Corpus:
                 f"{self.work.url}: only the sample is analysed; finish pass one with "
                 "`infotok analyse`"
             )
-        spec = shard_spec(self.config, plan, folder, self.output, statistics)
+        spec = shard_spec(
+            self.config, plan, folder, self.output, statistics,
+            num_codes=self.tokenizer.shape.codebook_size,
+        )  # fmt: skip
         self._claim_output(spec.key)
         progress = self._progress(control, "tokenise", plan.head.shards, 0)
         progress.items = "shards"
@@ -175,10 +207,11 @@ class Corpus:
             again.start()
             tokenise(spec, progress, lambda rows: analyse_again(rows, stages, again))
         control.say(progress.line())
-        return finalise(spec, statistics, self.tokenizer)
+        return finalise(spec, statistics, self.tokenizer.shape)
 
     def _stage_spec(self, plan: Plan, control: RunControl, *, keep_units: bool) -> StageSpec:
         device = _device(self.config)
+        self.try_tokenizer(device)
         folder = self._work_folder(plan, device)
         folder.ensure_analysis(self._analysis_document(device))
         return StageSpec(
@@ -189,6 +222,27 @@ class Corpus:
             device=device,
             keep_units=keep_units,
         )
+
+    def _check_windows(self) -> None:
+        # Else every video would be decoded before it is set aside.
+        config, shape = self.config, self.tokenizer.shape
+        try:
+            if config.space.mode == "keep" and _SIDES_OF_KEEP % shape.spatial_compression:
+                raise ValueError(
+                    f"space.mode = keep gives sides of multiples of {_SIDES_OF_KEEP}, not "
+                    f"{shape.spatial_compression}"
+                )
+            shape.grid(config.window.frames, config.space.size, config.space.size)
+        except ValueError as error:
+            raise PipelineError(
+                f"tokenizer {config.tokenizer.checkpoint} does not fit window.frames = "
+                f"{config.window.frames} and space.size = {config.space.size}: {error}"
+            ) from error
+        if self.tokenizer.precision not in (None, config.tokenizer.dtype):
+            raise PipelineError(
+                f"tokenizer {config.tokenizer.checkpoint} computes in {self.tokenizer.precision} "
+                f"alone: set tokenizer.dtype = {self.tokenizer.precision}"
+            )
 
     def _source(self, input_url: str) -> Any:  # noqa: ANN401
         roots = (self.output.url, self.work.url)

@@ -33,7 +33,7 @@ from schemas.ids import digest
 from schemas.manifest import DataFile, ShardCommit, TotalsBuilder
 from schemas.rates import RateRule, TokenDealer, solve_rule
 from schemas.statistics import ElboStatistics
-from schemas.tokens import rows_to_table, token_row
+from schemas.tokens import NUM_CODES, rows_to_table, token_row
 from schemas.units import decode_unit, window_sum
 from schemas.windows import StreamFacts, WindowAnalysis
 
@@ -52,6 +52,7 @@ class ShardSpec:
         key: Digest of everything the data files depend on, and of where they go: names the folder
             of the commit records.
         rule: The rate of each window, solved once for the corpus.
+        num_codes: Size of the tokenizer's vocabulary.
     """
 
     config: RunConfig
@@ -60,6 +61,7 @@ class ShardSpec:
     output: Store
     rule: RateRule
     key: str
+    num_codes: int = NUM_CODES
 
     def commit_path(self, shard: int) -> str:
         """Name of a shard's commit record in the work folder."""
@@ -92,9 +94,15 @@ def rate_rule(config: RunConfig, statistics: ElboStatistics) -> RateRule:
 
 
 def shard_spec(
-    config: RunConfig, plan: Plan, work: WorkFolder, output: Store, statistics: ElboStatistics
+    config: RunConfig,
+    plan: Plan,
+    work: WorkFolder,
+    output: Store,
+    statistics: ElboStatistics,
+    *,
+    num_codes: int = NUM_CODES,
 ) -> ShardSpec:
-    """Everything pass two depends on, and its digest."""
+    """Everything pass two depends on, and its digest; the vocabulary is in the plan's tokenizer."""
     rule = rate_rule(config, statistics)
     key = digest(
         {
@@ -105,7 +113,9 @@ def shard_spec(
             "output": output.url,
         }
     )
-    return ShardSpec(config=config, plan=plan, work=work, output=output, rule=rule, key=key)
+    return ShardSpec(
+        config=config, plan=plan, work=work, output=output, rule=rule, key=key, num_codes=num_codes
+    )
 
 
 def tokenise(
@@ -289,6 +299,7 @@ def _row(
         source=video["uri"],
         tokenizer=spec.plan.head.tokenizer,
         rate_target=rate,
+        num_codes=spec.num_codes,
         extra=extra,
     )
 

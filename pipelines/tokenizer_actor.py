@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 import torch
 
-from infotok_core.tokenizer import Tokenizer
+from infotok_core.opening import open_tokenizer
 from pipelines.analyser import AnalysedUnit, UnitAnalyser, VideoTokenizer
 from pipelines.config import RunConfig
 from pipelines.records import DecodedUnit, Status, statuses_to_table, table_to_units
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
     """The tokenizer of the configuration, on ``device``."""
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.tokenizer.dtype]
-    return Tokenizer.load(config.tokenizer.checkpoint, device=device, dtype=dtype)
+    return open_tokenizer(config.tokenizer.checkpoint, device=device, dtype=dtype)
 
 
 class AnalyseUnits:

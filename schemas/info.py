@@ -11,7 +11,7 @@ from schemas.failures import FailureReason
 from schemas.manifest import Totals
 from schemas.rates import RateRule
 from schemas.statistics import ELBO_SIGN, ELBO_UNIT, ElboStatistics
-from schemas.tokens import NUM_CODES, bpp16
+from schemas.tokens import MAX_CODES, NUM_CODES, bpp16
 
 __all__ = ["CorpusInfo", "StatisticsSample", "TokenizerInfo", "VideoCounts"]
 
@@ -31,7 +31,7 @@ class TokenizerInfo(Part):
 
     fingerprint: str
     name: str
-    num_codes: _Count = NUM_CODES
+    num_codes: Annotated[int, Field(ge=1, le=MAX_CODES)] = NUM_CODES
     spatial_compression: Annotated[int, Field(ge=1)]
     temporal_compression: Annotated[int, Field(ge=1)]
 
@@ -152,7 +152,10 @@ class CorpusInfo(Document):
     def bpp16(self) -> float:
         """See `tokens.bpp16`; 0.0 without windows."""
         totals = self.totals
-        return bpp16(totals.tokens, totals.cells, totals.pixels) if totals.pixels else 0.0
+        if not totals.pixels:
+            return 0.0
+        num_codes = self.tokenizer.num_codes
+        return bpp16(totals.tokens, totals.cells, totals.pixels, num_codes=num_codes)
 
     def to_bytes(self, *, indent: int | None = 2) -> bytes:
         """Canonical JSON for people, with the derived numbers under ``realised``."""

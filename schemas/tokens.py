@@ -23,6 +23,7 @@ from schemas.units import window_sum
 from schemas.windows import StreamFacts, WindowAnalysis
 
 __all__ = [
+    "MAX_CODES",
     "NUM_CODES",
     "TOKEN_SCHEMA",
     "bpp16",
@@ -35,7 +36,11 @@ __all__ = [
 ]
 
 NUM_CODES = 64000
-"""FSQ codebook [8, 8, 8, 5, 5, 5]; the ids 64000 .. 65535 are free for the trainer's specials."""
+"""FSQ codebook [8, 8, 8, 5, 5, 5] of the published family; what a corpus has stands in
+``TokenizerInfo.num_codes``. The ids above, to 65535, are free for the trainer's specials."""
+
+MAX_CODES = 1 << 16
+"""Tokens are stored as uint16."""
 
 
 def _list(kind: pa.DataType) -> pa.DataType:
@@ -109,7 +114,7 @@ def bpp16(num_tokens: int, cells: int, pixels: int, *, num_codes: int = NUM_CODE
         num_tokens: Kept tokens, each log2(num_codes) bits.
         cells: Positions t*h*w, each one mask bit.
         pixels: Frames * rows * columns with content.
-        num_codes: Size of the tokenizer's codebook.
+        num_codes: Size of the vocabulary.
     """
     return (num_tokens * math.log2(num_codes) + cells) / pixels * 16
 
@@ -123,6 +128,7 @@ def token_row(
     source: str,
     tokenizer: str,
     rate_target: float,
+    num_codes: int = NUM_CODES,
     extra: Mapping[str, object] | None = None,
 ) -> dict[str, Any]:
     """The row of one window.
@@ -135,6 +141,7 @@ def token_row(
         source: Canonical URI relative to the source root.
         tokenizer: Fingerprint.
         rate_target: What the router asked for, in (0, 1].
+        num_codes: Size of the tokenizer's vocabulary.
         extra: Further columns; see `rows_to_table`.
 
     Raises:
@@ -144,8 +151,8 @@ def token_row(
     if mask.shape != shape or not mask.any():
         raise ValueError(f"mask {mask.shape} must fit codes {shape} and keep at least one of them")
     tokens = window.codes[mask]
-    if tokens.max() >= NUM_CODES:
-        raise ValueError(f"code {tokens.max()} is out of range [0, {NUM_CODES})")
+    if tokens.max() >= num_codes:
+        raise ValueError(f"code {tokens.max()} is out of range [0, {num_codes})")
     counts = mask.reshape(shape[0], -1).sum(axis=1)
     if counts.max() > _MAX_FRAME_TOKENS:
         raise ValueError(f"{counts.max()} tokens in one latent frame do not fit uint16")

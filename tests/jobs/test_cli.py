@@ -37,6 +37,7 @@ OPTIONS: dict[str, set[str]] = {
         *("--json", "--checkpoint", "--device", *READING),
     },
     "parity": {"--golden"},
+    "export": {"CHECKPOINT", "OUTPUT", "--format", "--window"},
     "train": {
         *("INPUT", "OUTPUT", "--stages", "--init", "--validation", "--device", "--card", "--size"),
     },

@@ -9,6 +9,7 @@ import pytest
 from work_folders import BROKEN, Analysed, analysed, window
 
 from infotok_core.config import mini
+from infotok_core.shape import shape_of
 from pipelines.errors import AccountingError, IncompleteError, PipelineError
 from pipelines.finalise import collect_garbage, finalise
 from pipelines.statistics import SUMMARY, load_statistics
@@ -40,7 +41,7 @@ def tokenised(done: Analysed, output: Path, **changes: Any) -> ShardSpec:
 
 
 def finished(spec: ShardSpec) -> dict[str, Any]:
-    return finalise(spec, load_statistics(spec.plan, spec.work), mini())
+    return finalise(spec, load_statistics(spec.plan, spec.work), shape_of(mini()))
 
 
 def test_the_summary_closes_the_accounts(done: Analysed, tmp_path: Path):

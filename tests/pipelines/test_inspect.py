@@ -69,6 +69,8 @@ def test_a_clip_is_found_and_drawn(tmp_path: Path, formats: tuple[str, ...]):
     text = describe_row(find_clip(store, clip))
     assert clip in text
     assert "videos/2.mp4" in text
+    small = describe_row(find_clip(store, clip), num_codes=256)
+    assert sum(a != b for a, b in zip(small.splitlines(), text.splitlines(), strict=True)) == 1
     assert len(text.splitlines()[-1]) == 8  # one character for each latent column
 
 

@@ -15,6 +15,9 @@ from schemas.versions import FormatError
 ROWS = token_rows("a.mp4", 3)
 
 
+SMALL = {"num_codes": 256}
+
+
 def _info(**change: Any) -> CorpusInfo:
     builder = TotalsBuilder()
     for row in ROWS:
@@ -52,6 +55,8 @@ def test_the_realised_rates_are_those_of_the_rows():
     tokens = sum(row["num_tokens"] for row in ROWS)
     assert info.realised_rate == tokens / (3 * 48)
     assert info.bpp16 == bpp16(tokens, 3 * 48, 3 * 9 * 64 * 64)
+    small = info.model_copy(update={"tokenizer": info.tokenizer.model_copy(update=SMALL)})
+    assert small.bpp16 == bpp16(tokens, 3 * 48, 3 * 9 * 64 * 64, num_codes=256)
     stored = json.loads(info.to_bytes())["realised"]
     assert stored == {"rate": info.realised_rate, "bpp16": info.bpp16}
 

@@ -192,3 +192,4 @@ def test_bpp16_counts_the_mask():
     full = bpp16(9216, 9216, 33 * 256 * 256)
     assert full == pytest.approx(9216 * (math.log2(64000) + 1) / (33 * 256 * 256) * 16)
     assert full == pytest.approx(1.1556, abs=5e-3)
+    assert bpp16(10, 40, 160, num_codes=256) == (10 * 8 + 40) / 160 * 16

@@ -1,0 +1,81 @@
+"""The one place that knows every kind of ``--checkpoint``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from infotok_core.checkpoint import load_checkpoint
+from infotok_core.errors import CheckpointError
+from infotok_core.programs import ProgramTokenizer, read_programs
+from infotok_core.shape import TokenShape, shape_of
+from infotok_core.tokenizer import Tokenizer, VideoCodec
+from infotok_core.weight_files import holds_programs
+
+__all__ = ["TokenizerIdentity", "identify_tokenizer", "open_tokenizer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerIdentity:
+    """Which tokenizer it is and what it makes of shapes."""
+
+    fingerprint: str
+    shape: TokenShape
+    precision: str | None = None
+    """The name of the one dtype it computes in; None: it is cast to what is asked for."""
+    programs: bool = False
+    """Whether it is a pair of programs, of which only running them tells that they run."""
+
+
+def open_tokenizer(
+    source: str | Path = "default",
+    *,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+) -> VideoCodec:
+    """Load a tokenizer, ready to run.
+
+    Args:
+        source: What `load_checkpoint` takes, or a directory of TorchScript programs (see
+            `programs`).
+        device: Where it runs.
+        dtype: What it computes in; None: float32, or what the programs are made for.
+
+    Raises:
+        CheckpointError: If it cannot be used.
+        ValueError: If device, tokenizer and ``dtype`` do not fit.
+    """
+    if _are_programs(source):
+        return ProgramTokenizer.load(source, device=device, dtype=dtype)
+    return Tokenizer.load(source, device=device, dtype=dtype or torch.float32)
+
+
+def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
+    """What `open_tokenizer` would open. Programs are not run, as this device may not be theirs.
+
+    Raises:
+        CheckpointError: If it cannot be used, as far as that shows.
+    """
+    if _are_programs(source):
+        programs = read_programs(source)
+        return TokenizerIdentity(
+            fingerprint=programs.fingerprint,
+            shape=programs.settings.shape,
+            precision=programs.settings.precision,
+            programs=True,
+        )
+    checkpoint = load_checkpoint(source)
+    return TokenizerIdentity(
+        fingerprint=checkpoint.fingerprint, shape=shape_of(checkpoint.network.config)
+    )
+
+
+def _are_programs(source: str | Path) -> bool:
+    path = Path(source)
+    if path.suffix == ".jit" and path.is_file():
+        raise CheckpointError(
+            str(path), "is one program: name the directory of encoder.jit and decoder.jit"
+        )
+    return str(source) != "default" and holds_programs(path)

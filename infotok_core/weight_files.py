@@ -1,0 +1,129 @@
+"""Files of weights, read to named tensors without running any pickle.
+
+Also the layout in which official Cosmos tokenizers come: a directory with one TorchScript program
+for each direction.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from infotok_core.errors import CheckpointError
+
+__all__ = [
+    "DECODER_FILE",
+    "ENCODER_FILE",
+    "holds_programs",
+    "last_line",
+    "load_program",
+    "read_tensors",
+]
+
+ENCODER_FILE = "encoder.jit"
+DECODER_FILE = "decoder.jit"
+
+
+def holds_programs(path: Path) -> bool:
+    """Whether a directory is a pair of programs, or part of one, and not a checkpoint of ours."""
+    if (path / "model.safetensors").exists():
+        return False
+    return any((path / name).exists() for name in (ENCODER_FILE, DECODER_FILE))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All named tensors of a file, on the CPU, in their own dtypes.
+
+    Args:
+        path: ``.safetensors``, ``.jit`` (TorchScript; its parameters), or anything else
+            that ``torch.save`` wrote; of a document with a ``model`` entry that entry alone.
+
+    Raises:
+        CheckpointError: If the file is absent, damaged, or holds no named tensors.
+    """
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if path.suffix == ".jit":
+        # Not its buffers: those are constants of whoever wrote it.
+        return {k: v.detach() for k, v in load_program(path).named_parameters()}
+    return _read_torch(path)
+
+
+def load_program(path: Path, *, device: str | torch.device = "cpu") -> torch.jit.ScriptModule:
+    """A TorchScript program, on ``device`` and in evaluation mode.
+
+    Running one executes what its author wrote: trust it like a library.
+
+    Raises:
+        CheckpointError: If the file is absent, damaged, or no TorchScript.
+    """
+    _require_archive(path)
+    try:
+        with warnings.catch_warnings():
+            # The layout is TorchScript's, whatever torch recommends for new programs.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return torch.jit.load(str(path), map_location=device).eval()
+    except (RuntimeError, OSError) as error:
+        raise CheckpointError(
+            str(path), f"is no TorchScript program: {last_line(error)}"
+        ) from error
+
+
+def last_line(error: BaseException) -> str:
+    """The cause in an error of TorchScript, whose messages begin with pages of traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load_file(path)
+    except FileNotFoundError as error:
+        raise CheckpointError(str(path), "does not exist") from error
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(str(path), f"damaged or not safetensors: {error}") from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    _require_archive(path)
+    try:
+        document: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        cause = (
+            "holds objects other than tensors, which are not loaded; keep its `model` entry alone"
+        )
+        raise CheckpointError(str(path), f"{cause} ({str(error).splitlines()[0]})") from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(str(path), f"damaged archive: {error}") from error
+    if isinstance(document, Mapping) and isinstance(document.get("model"), Mapping):
+        document = document["model"]
+    if not isinstance(document, Mapping) or not document:
+        raise CheckpointError(str(path), f"holds a {type(document).__name__}, not named tensors")
+    return {str(k): v for k, v in document.items() if isinstance(v, Tensor)}
+
+
+def _require_archive(path: Path) -> None:
+    if not path.exists():
+        raise CheckpointError(str(path), "does not exist")
+    if zipfile.is_zipfile(path):
+        return
+    with path.open("rb") as file:
+        head = file.read(64)
+    if not head:
+        cause = "is empty"
+    elif head.startswith(b"version https://git-lfs"):
+        cause = "is a Git LFS pointer, not the weights: fetch them with `git lfs pull`"
+    elif head.startswith(b"PK"):
+        cause = "is truncated: the end of the zip archive is missing"
+    else:
+        cause = "is not a zip archive, so not written by torch"
+    raise CheckpointError(str(path), cause)
