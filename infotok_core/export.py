@@ -29,8 +29,8 @@ ExportFormat = Literal["jit", "pt2"]
 """``jit``: TorchScript, any batch, frames and sides; again a ``--checkpoint``. ``pt2``:
 torch.export, any batch of one window shape."""
 
-_ENCODER_PARTS = ("encoder", "quant_conv", "vit_encoder")
-_DECODER_PARTS = ("decoder", "post_quant_conv", "vit_decoder")
+_ENCODER_PARTS = ("encoder", "quant_conv", "vit_encoder", "information_head")
+_DECODER_PARTS = ("decoder", "post_quant_conv", "vit_decoder", "information_head", "dropped_embed")
 
 _MOST_WINDOWS = 256
 """In a batch of a ``pt2`` program."""
@@ -70,9 +70,10 @@ class _Decode(nn.Module):
 
     def forward(self, indices: Tensor, keep: Tensor | None = None) -> Tensor:
         codes = self.network.dequantize(indices)
-        if keep is not None:
-            codes = codes * keep.unsqueeze(1).to(codes.dtype)
-        return self.network.decode_codes(codes)
+        if keep is None:
+            keep = torch.ones_like(indices, dtype=torch.bool)
+        kept = keep.unsqueeze(1).to(codes.dtype)
+        return self.network.decode_codes(codes * kept, kept)
 
 
 def export_programs(
@@ -143,7 +144,11 @@ def _write_jit(network: Network, encoder: Path, decoder: Path) -> None:
     half = _without(network, _DECODER_PARTS)
     traced = torch.jit.trace_module(half, inputs, check_trace=False)
     torch.jit.script(_Encode(traced)).save(str(encoder))
-    inputs = {"dequantize": (tokens.indices_BTHW,), "decode_codes": (tokens.codes_BCTHW,)}
+    codes = tokens.codes_BCTHW
+    inputs = {
+        "dequantize": (tokens.indices_BTHW,),
+        "decode_codes": (codes, torch.ones_like(codes[:, :1])),
+    }
     half = _without(network, _ENCODER_PARTS)
     traced = torch.jit.trace_module(half, inputs, check_trace=False)
     torch.jit.script(_Decode(traced)).save(str(decoder))

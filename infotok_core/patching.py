@@ -77,7 +77,8 @@ def haar_matrix(size: int) -> Tensor:
 
 
 def _size(matrix_KK: Tensor) -> int:
-    return round(matrix_KK.shape[0] ** (1 / 3))
+    # int: a program is traced for one size of patch, whatever the sides of the video.
+    return round(int(matrix_KK.shape[0]) ** (1 / 3))
 
 
 def _patch_at_once(x_BCTHW: Tensor, matrix_KK: Tensor) -> Tensor:
