@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from infotok_core.config import TokenizerConfig
 from infotok_core.information import token_information
 from infotok_core.network import Network
 from infotok_core.recipe import Stage
 from infotok_core.router import select_batch, selection_scores
 from infotok_core.world import World
 
-__all__ = ["METRICS", "Objective", "draw_betas", "keep_tokens", "to_pixels"]
+__all__ = ["METRICS", "Objective", "check_stage", "draw_betas", "keep_tokens", "to_pixels"]
 
 METRICS = ("loss", "l1", "rate", "elbo")
 """What a forward pass tells: the loss, the mean absolute error of the masked reconstruction, the
@@ -50,6 +51,24 @@ def keep_tokens(stage: Stage, information_Bthw: Tensor, rate_B: Tensor) -> Tenso
     return select_batch(scores_BN, budget_B).view(information_Bthw.shape).unsqueeze(1)
 
 
+def check_stage(stage: Stage, config: TokenizerConfig) -> None:
+    """Whether a network of this shape can be trained so.
+
+    Raises:
+        ValueError: Naming what does not fit.
+    """
+    if stage.part != "base" and config.transformer is None:
+        raise ValueError(f"part = {stage.part}, but this network has no transformers to train")
+    if stage.part == "latent_router" and not config.latent_router:
+        raise ValueError("part = latent_router, but this network has no latent router")
+    if (stage.frames - 1) % config.temporal_compression:
+        raise ValueError(f"frames must be 1 + {config.temporal_compression}k, not {stage.frames}")
+    if stage.crop % config.spatial_compression:
+        raise ValueError(
+            f"crop must be a multiple of {config.spatial_compression}, not {stage.crop}"
+        )
+
+
 class Objective(nn.Module):
     """The loss of a batch. Holds the running E[ELBO] of the ``elbo`` router as buffers."""
 
@@ -62,8 +81,7 @@ class Objective(nn.Module):
         perceptual: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        if stage.part != "base" and network.config.transformer is None:
-            raise ValueError(f"part = {stage.part}, but this network has no transformers to train")
+        check_stage(stage, network.config)
         self.network = network
         self.perceptual = perceptual
         self._stage, self._world = stage, world or World()

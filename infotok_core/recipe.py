@@ -70,8 +70,11 @@ class Stage:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.steps, self.batch_size, self.log_every) < 1:
-            raise ValueError("steps, batch_size and log_every are at least 1")
+        for name in ("steps", "frames", "crop", "batch_size", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.learning_rate <= 0:
+            raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
         if not self.rates or not all(0 < rate <= 1 for rate in self.rates):
             raise ValueError(f"rates must lie in (0, 1], not {self.rates}")
         if not 0 < self.min_rate <= 1:
@@ -83,8 +86,10 @@ class Stage:
             raise ValueError(f"loss weights must be >= 0 and one of them > 0: {weights}")
         if (self.seam_weight > 0) != (self.seam_frames > 0):
             raise ValueError("seam_weight and seam_frames go together: both > 0, or neither")
-        if self.seam_frames >= self.frames:
-            raise ValueError(f"seam_frames {self.seam_frames} must be below frames {self.frames}")
+        if not 0 <= self.seam_frames < self.frames:
+            raise ValueError(
+                f"seam_frames must lie in [0, frames = {self.frames}), not {self.seam_frames}"
+            )
 
     @property
     def clip_frames(self) -> int:
@@ -102,9 +107,7 @@ def stage_from_dict(document: Mapping[str, Any]) -> Stage:
     unknown = sorted(set(document) - known)
     if unknown:
         raise ValueError(f"unknown keys {unknown}; known are {sorted(known)}")
-    values = dict(document)
-    if "rates" in values:
-        values["rates"] = tuple(values["rates"])
+    values = {key: _checked(key, value) for key, value in document.items()}
     _check_choice("part", values, ("all", "base", "compressor", "latent_router"))
     _check_choice("router", values, ("flex", "elbo", "static", "uniform"))
     _check_choice("selection", values, ("information", "r2l", "jump"))
@@ -112,6 +115,24 @@ def stage_from_dict(document: Mapping[str, Any]) -> Stage:
         return Stage(**values)
     except TypeError as error:
         raise ValueError(str(error).replace("Stage.__init__()", "a stage")) from error
+
+
+def _checked(key: str, value: object) -> object:
+    """The value if it is of the key's kind; a list of rates as a tuple."""
+    kind = next(field.type for field in fields(Stage) if field.name == key)
+    if key == "rates":
+        if not isinstance(value, list | tuple) or not all(map(_is_number, value)):
+            raise ValueError(f"rates must be a list of numbers, not {value!r}")
+        return tuple(value)
+    if kind == "int" and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ValueError(f"{key} must be a whole number, not {value!r}")
+    if kind == "float" and not _is_number(value):
+        raise ValueError(f"{key} must be a number, not {value!r}")
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _check_choice(key: str, values: Mapping[str, Any], choices: tuple[str, ...]) -> None:

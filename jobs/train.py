@@ -71,14 +71,20 @@ def train(
         max_s=None if max_minutes is None else 60 * max_minutes,
     )  # fmt: skip
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if workers is None:
-        result = _in_this_process(job, device)
-    else:
-        from pipelines.training_cluster import train_on_cluster
-
-        result = train_on_cluster(job, device=device, workers=workers)
+    result = _on_cluster(job, device, workers) if workers else _in_this_process(job, device)
     if result is not None:
         click.echo(json.dumps({"finished": result.finished, **result.document}, indent=1))
+
+
+def _on_cluster(job: TrainingJob, device: Literal["cpu", "cuda"], workers: int) -> TrainingResult:
+    from jobs.engine import engine
+    from pipelines.training_cluster import train_on_cluster
+
+    with engine() as control:
+        result = train_on_cluster(job, device=device, workers=workers, stop=control.stop)
+        if control.stop.is_set() and not result.finished:
+            raise InterruptedRunError("stopped; the same command goes on from here")
+        return result
 
 
 def _in_this_process(job: TrainingJob, device: Literal["cpu", "cuda"]) -> TrainingResult | None:

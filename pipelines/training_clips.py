@@ -52,6 +52,9 @@ class StageClips:
     ) -> None:
         self._open_source, self._recipe, self._config = open_source, recipe, config
         self._device, self._world = device, world
+        for number in range(len(recipe.stages)):
+            # Better said now than when the stages before have taken their hours.
+            self._stage(number)
         self.corpus_digest = TrainingVideos(open_source(), config).digest
         self.kind = kind or self._choose()
         self._memory: MemoryClips | None = None

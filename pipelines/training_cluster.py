@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import logging
+import sys
 import tempfile
+import threading
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,26 +23,30 @@ from pipelines.training_run import TrainingJob, TrainingResult, run_training
 
 __all__ = ["train_on_cluster"]
 
-log = logging.getLogger(__name__)
-
 _RESULT = "training/result.json"
+_STOP = "training/stop"
+_GLANCE_S = 0.5
 
 
 def train_on_cluster(
-    job: TrainingJob, *, device: Literal["cpu", "cuda"], workers: int
+    job: TrainingJob, *, device: Literal["cpu", "cuda"], workers: int, stop: threading.Event
 ) -> TrainingResult:
     """Run ``job`` in ``workers`` processes, one GPU each, and wait for them.
 
-    Connects to Ray as the other commands do if nobody has yet. OUTPUT must be a folder that the
-    process of rank 0 and the caller both see: on one node any, on several a shared one. After a
-    failure the same command goes on from the last state; Ray Train is not asked to retry.
+    Ray must be connected. OUTPUT must be a folder that all processes and the caller see: on one
+    node any, on several a shared one. After a failure the same command goes on from the last
+    state; Ray Train is not asked to retry.
+
+    Args:
+        stop: Once set, the processes stop cleanly with their next log line.
 
     Raises:
-        PipelineError: If a process failed; the message is its last line.
+        PipelineError: The one a process failed with, else one with the last line of its error.
     """
     job = replace(job, output=job.output.absolute())
-    (job.output / _RESULT).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
+    for name in (_RESULT, _STOP):
+        (job.output / name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as scratch, _passed_on(stop, job.output / _STOP):
         trainer = ray.train.torch.TorchTrainer(
             _worker,
             train_loop_config={"job": job, "device": device},
@@ -50,10 +57,41 @@ def train_on_cluster(
         try:
             trainer.fit()
         except Exception as error:  # whatever a worker raised, wrapped by Ray
+            for cause in getattr(error, "worker_failures", {}).values():
+                if isinstance(_origin(cause), PipelineError):
+                    raise _origin(cause) from error
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise PipelineError(f"training failed: {lines[-1] if lines else error!r}") from error
     document = json.loads((job.output / _RESULT).read_text())
     return TrainingResult(finished=document.pop("finished"), document=document)
+
+
+def _origin(error: BaseException) -> BaseException:
+    """What a process raised, without the wrapper that Ray puts around it."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, BaseException) else error
+
+
+@contextlib.contextmanager
+def _passed_on(stop: threading.Event, path: Path) -> Generator[None]:
+    """Make a file when ``stop`` is set: an event does not reach other processes."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.is_set():
+            if stop.wait(_GLANCE_S):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+                return
+
+    thread = threading.Thread(target=watch, name="stop", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        path.unlink(missing_ok=True)
 
 
 def _worker(config: dict[str, Any]) -> None:
@@ -61,7 +99,7 @@ def _worker(config: dict[str, Any]) -> None:
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
     assert isinstance(device, torch.device)
     try:
-        result = run_training(job, device=device, say=_say, should_stop=lambda: False)
+        result = run_training(job, device=device, say=_say, should_stop=(job.output / _STOP).exists)
     except TrainingError as error:
         raise PipelineError(str(error)) from error
     if ray.train.get_context().get_world_rank() == 0:
@@ -70,5 +108,6 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 def _say(line: str) -> None:
-    # A worker's stderr is shown by the driver.
-    print(line, flush=True)  # noqa: T201
+    # Shown by the driver on its own stderr; stdout is for results.
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()

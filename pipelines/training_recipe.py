@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,17 +65,72 @@ def load_recipe(path: Path) -> Recipe:
         if not document.get("stage"):
             raise ValueError("there is no [[stage]]")
         return Recipe(
-            network=_network(document["network"]) if "network" in document else None,
-            data=_data(document.get("data", {})),
-            stages=tuple(stage_from_dict(table) for table in document["stage"]),
+            network=_network(_table("network", document)) if "network" in document else None,
+            data=_data(_table("data", document)),
+            stages=_stages(document["stage"]),
         )
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
+def _stages(tables: object) -> tuple[Stage, ...]:
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise ValueError("stage must be tables: [[stage]]")
+    stages: list[Stage] = []
+    for number, table in enumerate(tables, 1):
+        try:
+            stages.append(stage_from_dict(table))
+        except ValueError as error:
+            raise ValueError(f"stage {number}: {error}") from error
+    return tuple(stages)
+
+
+def _table(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
+    table = document.get(name, {})
+    if not isinstance(table, dict):
+        raise ValueError(f"{name} must be a table: [{name}]")
+    return table
+
+
+def _check_kinds(name: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
+    """Refuse values of another kind than the defaults; unknown keys are found elsewhere."""
+    for key, value in table.items():
+        if key not in defaults:
+            continue
+        wanted = _kind(defaults[key])
+        if isinstance(defaults[key], float) and _is_whole(value):
+            continue
+        if _kind(value) != wanted:
+            raise ValueError(f"{name}.{key} must be {wanted}, not {value!r}")
+
+
+def _kind(value: object) -> str:
+    match value:
+        case bool():
+            return "true or false"
+        case int():
+            return "a whole number"
+        case float():
+            return "a number"
+        case str():
+            return "a text"
+        case list() | tuple():
+            return "a list of whole numbers" if all(map(_is_whole, value)) else "another list"
+        case _:
+            return "a table"
+
+
+def _is_whole(value: object) -> bool:
+    return _kind(value) == "a whole number"
+
+
 def _network(table: Mapping[str, Any]) -> TokenizerConfig:
-    document = to_dict(mini())
+    document, defaults = to_dict(mini()), asdict(mini())
     inner = table.get("transformer", {})
+    _check_kinds("network", {k: v for k, v in table.items() if k != "transformer"}, defaults)
+    if inner is not False:
+        _check_kinds("network", {"transformer": inner}, defaults)
+        _check_kinds("network.transformer", inner, defaults["transformer"])
     transformer = None if inner is False else {**document["transformer"], **inner}
     return from_dict({**document, **table, "transformer": transformer})
 
@@ -85,6 +140,7 @@ def _data(table: Mapping[str, Any]) -> DataOptions:
     unknown = sorted(set(table) - known)
     if unknown:
         raise ValueError(f"data: unknown keys {unknown}; known are {sorted(known)}")
+    _check_kinds("data", table, asdict(DataOptions()))
     if table.get("memory", "auto") not in ("auto", "always", "never"):
         raise ValueError(f"data.memory must be auto, always or never, not {table['memory']!r}")
     return DataOptions(**table)

@@ -13,7 +13,6 @@ OUTPUT/
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from collections.abc import Callable
@@ -22,14 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from infotok_core.checkpoint import load_checkpoint, save_directory
-from infotok_core.config import mini
-from infotok_core.errors import CheckpointError
-from infotok_core.network import Network, build_network
+from infotok_core.checkpoint import save_directory
+from infotok_core.network import Network
+from infotok_core.objective import check_stage
 from infotok_core.recipe import Stage
-from infotok_core.training import Progress, Trainer, grow, start_as_identity
+from infotok_core.training import Progress, Trainer
 from infotok_core.validation import psnr_by_rate
 from infotok_core.world import World
 from pipelines.config import RunConfig
@@ -39,6 +36,7 @@ from pipelines.training_clips import StageClips, held_out_clips
 from pipelines.training_log import TrainingLog
 from pipelines.training_recipe import Recipe
 from pipelines.training_samples import write_samples
+from pipelines.training_start import first_network, perceptual_loss
 
 __all__ = ["TrainingJob", "TrainingResult", "run_training"]
 
@@ -133,7 +131,7 @@ class _Run:
         self._should_stop = lambda: should_stop() or self._is_late()
         self._folder = job.output / "training"
         self._recipe_path = self._folder / "recipe.json"
-        self._perceptual = _perceptual(job, device)
+        self._perceptual = perceptual_loss(job.recipe, job.perceptual, device)
         self._clips = StageClips(
             lambda: self._source(job.input_url), job.recipe, job.config,
             device=device, world=self._world, kind=self._there().get("kind"),
@@ -157,11 +155,13 @@ class _Run:
     def stages(self) -> TrainingResult:
         """All stages that are not done yet."""
         state = self._load_state()
-        network = _start(self._job, self._say).to(self._device)
+        network = first_network(self._job.recipe, self._job.init, self._say).to(self._device)
+        self._check_stages(network)
         first = 0
         if state is not None:
             first, self._results = state["stage"], state["results"]
-            self._log.rewind(first, state["trainer"]["step"])
+        # A run that was killed before its first state has left lines, too.
+        self._log.rewind(first, 0 if state is None else state["trainer"]["step"])
         for number, stage in enumerate(self._job.recipe.stages):
             if number < first:
                 continue
@@ -174,10 +174,17 @@ class _Run:
             network = trainer.averaged
         return TrainingResult(finished=True, document=self._document(network))
 
+    def _check_stages(self, network: Network) -> None:
+        """Better said now than when the stages before have taken their hours."""
+        for number, stage in enumerate(self._job.recipe.stages):
+            try:
+                check_stage(stage, network.config)
+            except ValueError as error:
+                raise PipelineError(f"stage {number + 1}: {error}") from error
+
     def _stage(self, number: int, trainer: Trainer) -> bool:
         stage = trainer.stage
         self._say(f"stage {number + 1} of {len(self._job.recipe.stages)}: {stage}")
-        clips = self._clips.open(number, start_step=trainer.step)
         resumed_at, started = trainer.step, time.monotonic()
 
         def report(progress: Progress) -> None:
@@ -189,10 +196,11 @@ class _Run:
             if progress.stopped or (late and progress.step < stage.steps):
                 self._save(number, trainer)
 
-        if trainer.step < stage.steps and not trainer.run(
-            clips, report=report, should_stop=self._should_stop
-        ):
-            return False
+        # A stage that was done before needs no clips any more.
+        if trainer.step < stage.steps:
+            clips = self._clips.open(number, start_step=trainer.step)
+            if not trainer.run(clips, report=report, should_stop=self._should_stop):
+                return False
         self._finish(number, trainer)
         return True
 
@@ -258,7 +266,10 @@ class _Run:
         if not there:
             if self._leads:
                 self._folder.mkdir(parents=True, exist_ok=True)
-                self._recipe_path.write_text(json.dumps(document, indent=1) + "\n")
+                # Other processes of the run may be looking: never half of it.
+                temporary = self._recipe_path.with_suffix(".tmp")
+                temporary.write_text(json.dumps(document, indent=1) + "\n")
+                temporary.replace(self._recipe_path)
             return
         changed = [key for key, value in document.items() if there.get(key) != value]
         if changed:
@@ -301,35 +312,3 @@ def _line(stage: Stage, progress: Progress, speed: float) -> str:
         f"step {progress.step}/{stage.steps}, loss {metrics['loss']:.4f}, L1 {metrics['l1']:.4f}, "
         f"rate {metrics['rate']:.2f}, {speed:.1f} steps/s, {left_s / 60:.1f} min left"
     )
-
-
-def _start(job: TrainingJob, say: Callable[[str], None]) -> Network:
-    """The network a run begins with: that of ``init``, made deeper if the recipe says so."""
-    wanted = job.recipe.network
-    if job.init is None:
-        network = build_network(wanted or mini(), seed=0)
-        start_as_identity(network)
-        return network
-    try:
-        network = load_checkpoint(job.init).network
-    except CheckpointError as error:
-        raise PipelineError(f"tokenizer: {error}") from error
-    if wanted is None or wanted == network.config:
-        return copy.deepcopy(network)
-    larger = build_network(wanted, seed=0)
-    try:
-        grow(network, larger)
-    except ValueError as error:
-        raise PipelineError(f"{job.init} cannot become the recipe's network: {error}") from error
-    say(f"{job.init} was made deeper, its function unchanged")
-    return larger
-
-
-def _perceptual(job: TrainingJob, device: torch.device) -> nn.Module | None:
-    if not any(stage.perceptual_weight for stage in job.recipe.stages):
-        return None
-    if job.perceptual is None:
-        raise PipelineError("the recipe has a perceptual_weight: name its weights (--perceptual)")
-    from infotok_core.perceptual import PerceptualLoss
-
-    return PerceptualLoss.load(job.perceptual).to(device)

@@ -10,7 +10,14 @@ from shared import requires_shared, shared_dir
 from torch import nn
 
 from infotok_core.compressor import TransformerLayer, rotary_tables, run_stack
-from infotok_core.config import TransformerConfig, mini, published
+from infotok_core.config import (
+    TokenizerConfig,
+    TransformerConfig,
+    from_dict,
+    mini,
+    published,
+    to_dict,
+)
 from infotok_core.network import Network, build_network
 
 
@@ -168,3 +175,45 @@ def test_the_mini_network_is_a_twentieth_of_the_published_one():
     with torch.device("meta"):
         network = Network(mini())
     assert sum(p.numel() for p in network.parameters()) < 123_142_646 / 20
+
+
+def with_extras(config: TokenizerConfig) -> TokenizerConfig:
+    inner = config.transformer
+    assert inner is not None
+    inner = dataclasses.replace(inner, mask_embedding=True)
+    return dataclasses.replace(config, transformer=inner, latent_router=4)
+
+
+def test_a_mask_embedding_shows_where_something_was_dropped_and_only_there(
+    toy_config: TokenizerConfig,
+):
+    network = build_network(with_extras(toy_config), seed=1).eval()
+    codes = torch.zeros(1, 6, 2, 2, 2)
+    all_kept = torch.ones(1, 1, 2, 2, 2)
+    some = all_kept.clone()
+    some[..., 0] = 0
+    with torch.no_grad():
+        network.dropped_embed.fill_(0.5)
+        plain = network.decode_codes(codes)
+        assert torch.equal(network.decode_codes(codes, all_kept), plain)
+        # The code 0 itself, kept, is not a dropped position.
+        assert not torch.equal(network.decode_codes(codes, some), plain)
+
+
+def test_the_latent_router_gives_a_positive_number_for_every_token(toy_config: TokenizerConfig):
+    network = build_network(with_extras(toy_config), seed=1).eval()
+    latent = network.compress(network.encode(torch.rand(2, 3, 5, 16, 24) * 2 - 1))
+    information = network.predict_information(latent)
+    assert information.shape == (2, 2, 2, 3)
+    assert (information > 0).all()
+    with pytest.raises(ValueError, match="no latent router"):
+        build_network(toy_config, seed=1).predict_information(latent)
+
+
+def test_choices_that_are_not_made_do_not_change_who_a_network_is(toy_config: TokenizerConfig):
+    document = to_dict(toy_config)
+    assert "latent_router" not in document
+    assert "mask_embedding" not in document["transformer"]
+    assert from_dict(document) == toy_config
+    extras = with_extras(toy_config)
+    assert from_dict(to_dict(extras)) == extras

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,24 +19,55 @@ from videos import write_video
 from infotok_core.tokenizer import Tokenizer
 from jobs.cli import main
 
-STAGES = """
+ROOT = Path(__file__).parents[2]
+NETWORK = """
+[network]
+channels = 4
+channels_mult = [1, 2, 2]
+num_res_blocks = 1
+patch_size = 2
+z_channels = 16
+
+[network.transformer]
+hidden = 24
+mlp_hidden = 32
+encoder_layers = 1
+decoder_layers = 1
+heads = 2
+"""
+DATA = """
+[data]
+size = 64
+memory = "always"
+"""
+BASE = """
 [[stage]]
+part = "base"
 frames = 5
 crop = 16
 batch_size = 2
 steps = 2
 warmup_steps = 1
-transformers = false
-log_every = 1
-
-[[stage]]
-frames = 5
-crop = 32
-batch_size = 1
-steps = 2
-rates = [0.5]
 log_every = 1
 """
+ELBO = """
+[[stage]]
+router = "elbo"
+frames = 5
+crop = 32
+batch_size = 2
+steps = 12
+rates = [0.5]
+warmup_steps = 1
+log_every = 1
+"""
+STEP = "[[stage]]\nsteps = 1\n"
+RECIPE = NETWORK + DATA + BASE + ELBO
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
@@ -41,22 +78,45 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def train(videos: Path, output: Path, stages: str, *options: str | Path) -> Result:
+def arguments(videos: Path, output: Path, recipe: str, *options: str | Path) -> list[str]:
     path = output.with_suffix(".toml")
-    path.write_text(stages)
-    torch.set_num_threads(1)
-    arguments = ["train", videos, output, "--stages", path, "--size", 32, "--device", "cpu"]
-    return CliRunner().invoke(main, [str(item) for item in (*arguments, *options)])
+    path.write_text(recipe)
+    command = ("train", videos, output, "--recipe", path, "--device", "cpu", *options)
+    return [str(item) for item in command]
+
+
+def train(videos: Path, output: Path, recipe: str = RECIPE, *options: str | Path) -> Result:
+    return CliRunner().invoke(main, arguments(videos, output, recipe, *options))
+
+
+def start(videos: Path, output: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs", *arguments(videos, output, RECIPE, *options)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if not options else subprocess.DEVNULL,
+        text=True,
+    )
+
+
+def log(output: Path) -> list[tuple[Any, ...]]:
+    path = output / "training" / "log.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(line["stage"], line["step"], line.get("loss")) for line in lines]
+
+
+def fingerprint(output: Path) -> str:
+    return json.loads((output / "config.json").read_text())["fingerprint"]
 
 
 @pytest.fixture(scope="module")
 def trained(videos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """What a run gives that nobody disturbs."""
     output = tmp_path_factory.mktemp("trained") / "checkpoint"
-    output.with_name("card.md").write_text("# My tokenizer\n")
-    result = train(
-        videos, output, STAGES, "--validation", videos, "--card", output.with_name("card.md")
-    )
-    return output, result
+    card = output.with_name("card.md")
+    card.write_text("# My tokenizer\n")
+    return output, train(videos, output, RECIPE, "--validation", videos, "--card", card)
 
 
 def test_it_writes_a_checkpoint_that_tokenises(trained: tuple[Path, Result]):
@@ -64,82 +124,206 @@ def test_it_writes_a_checkpoint_that_tokenises(trained: tuple[Path, Result]):
     assert result.exit_code == 0, result.output
     tokenizer = Tokenizer.load(output)
     assert tokenizer.fingerprint == json.loads(result.stdout)["fingerprint"]
-    video = torch.zeros(1, 5, 32, 32, 3, dtype=torch.uint8)
-    analysis = tokenizer.analyse(video)
+    analysis = tokenizer.analyse(torch.zeros(1, 5, 32, 32, 3, dtype=torch.uint8))
     assert analysis.codes_Bthw.shape == (1, 2, 4, 4)
     assert torch.isfinite(analysis.information_Bthw).all()
 
 
-def test_it_reports_losses_and_psnr(trained: tuple[Path, Result]):
-    _, result = trained
-    document = json.loads(result.stdout)
-    assert [stage["steps"] for stage in document["stages"]] == [2, 2]
-    assert all(0 < loss < 3 for stage in document["stages"] for loss in stage["losses"])
-    assert set(document["psnr_db"]) == {"1.0", "0.75", "0.5", "0.25"}
-    assert "step 2" in result.stderr
-    assert "windows to train on, cpu" in result.stderr
+def test_it_tells_losses_psnr_and_shows_samples(trained: tuple[Path, Result]):
+    output, result = trained
+    base, whole = json.loads(result.stdout)["stages"]
+    assert (base["stage"], base["steps"], set(base["psnr_db"])) == (1, 2, {"1.0"})
+    assert (whole["stage"], whole["steps"]) == (2, 12)
+    assert set(whole["psnr_db"]) == {"1.0", "0.75", "0.5", "0.25"}
+    lines = log(output)
+    assert [line[:2] for line in lines if line[2] is None] == [(1, 2), (2, 12)]
+    assert [line[:2] for line in lines if line[2] is not None] == [
+        *((1, step) for step in (1, 2)), *((2, step) for step in range(1, 13)),
+    ]  # fmt: skip
+    assert "step 12/12" in result.stderr
+    assert {path.name for path in (output / "training" / "samples").iterdir()} == {
+        "stage1.png", "stage2.png",
+    }  # fmt: skip
+
+
+def test_a_broken_video_is_named_and_left_out(
+    videos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with caplog.at_level("WARNING"):
+        assert train(videos, tmp_path / "out", NETWORK + DATA + BASE).exit_code == 0
+    assert "broken.mp4 is left out: NOT_A_VIDEO" in caplog.text
 
 
 def test_the_card_holds_the_text_given_and_the_record(trained: tuple[Path, Result]):
-    output, _ = trained
-    card = (output / "README.md").read_text()
+    card = (trained[0] / "README.md").read_text()
     assert card.startswith("# My tokenizer\n")
     assert '"psnr_db"' in card
 
 
-def test_training_goes_on_from_a_checkpoint(
+def test_the_same_command_again_does_nothing_more(
     trained: tuple[Path, Result], videos: Path, tmp_path: Path
 ):
-    one_step = "[[stage]]\nframes = 5\ncrop = 16\nbatch_size = 1\nsteps = 1\n"
-    result = train(videos, tmp_path / "more", one_step, "--init", trained[0])
+    output, first = trained
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(output, copy)
+    again = train(videos, copy, RECIPE, "--validation", videos)
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.stdout) == json.loads(first.stdout)
+    assert log(copy) == log(output)
+
+
+def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    output = tmp_path / "out"
+    for _ in range(3):
+        # Ends with its first report.
+        stopped = train(videos, output, RECIPE, "--max-minutes", "0")
+        assert stopped.exit_code == 0, stopped.output
+        assert json.loads(stopped.stdout)["finished"] is False
+    assert train(videos, output).exit_code == 0
+    assert log(output) == log(trained[0])
+    assert fingerprint(output) == fingerprint(trained[0])
+
+
+def test_a_run_that_left_no_state_starts_over_with_an_empty_log(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    output = tmp_path / "out"
+    train(videos, output, RECIPE, "--max-minutes", "0")
+    (output / "training" / "state.pt").unlink()
+    assert train(videos, output).exit_code == 0
+    assert log(output) == log(trained[0])
+
+
+def test_a_killed_run_ends_as_if_it_never_was(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    output = tmp_path / "out"
+    process = start(videos, output)
+    path = output / "training" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while not (path.exists() and '"stage": 2, "step": 3,' in path.read_text()):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    assert len(log(output)) < len(log(trained[0]))
+    result = train(videos, output)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["fingerprint"] != Tokenizer.load(trained[0]).fingerprint
+    assert "going on from stage 1, step 2" in result.stderr
+    assert log(output) == log(trained[0])
+    assert fingerprint(output) == fingerprint(trained[0])
+
+
+@pytest.mark.ray
+def test_two_workers_of_ray_train_what_one_process_trains(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    output = tmp_path / "out"
+    process = start(videos, output, "--workers", "2")
+    stdout, _ = process.communicate(timeout=200)
+    assert process.returncode == 0
+    assert json.loads(stdout)["finished"] is True
+    for ours, theirs in zip(log(output), log(trained[0]), strict=True):
+        assert ours[:2] == theirs[:2]
+        assert ours[2] == pytest.approx(theirs[2], rel=1e-3)
+
+
+def test_another_recipe_into_the_same_folder_is_refused(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(trained[0], copy)
+    result = train(videos, copy, RECIPE.replace("steps = 12", "steps = 13"))
+    assert result.exit_code == 4
+    assert "recipe changed" in result.stderr.splitlines()[-1]
+    assert log(copy) == log(trained[0])
+
+
+def test_a_checkpoint_can_be_the_start_and_grow(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    deeper = NETWORK.replace("decoder_layers = 1", "decoder_layers = 2") + DATA + BASE
+    result = train(videos, tmp_path / "more", deeper, "--init", trained[0])
+    assert result.exit_code == 0, result.output
+    assert "was made deeper, its function unchanged" in result.stderr
+    wider = NETWORK.replace("channels = 4", "channels = 8") + DATA + BASE
+    result = train(videos, tmp_path / "wider", wider, "--init", trained[0])
+    assert result.exit_code == 1
+    assert "cannot become the recipe's network" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("", "there is no [[stage]]"),
+        ("stage = []", "there is no [[stage]]"),
+        ("stage = 3", "stage must be tables"),
+        ("[[stage]\n", "recipe.toml"),
+        ("[[stage]]\nframes = 5\n", "steps"),
+        (STEP + "frams = 5\n", "recipe.toml: stage 1: unknown keys ['frams']"),
+        (STEP + "rates = [2.0]\n", "rates must lie in (0, 1]"),
+        (STEP + "rates = 0.5\n", "rates must be a list of numbers"),
+        ("[stages]\n", "unknown tables ['stages']"),
+        ("[data]\nmemori = 1\n" + STEP, "recipe.toml: data: unknown keys ['memori']"),
+        ("[data]\nsize = 'x'\n" + STEP, "data.size must be a whole number"),
+        ("[network]\nchanels = 1\n" + STEP, "chanels"),
+        ("[network]\nchannels = 'x'\n" + STEP, "network.channels must be a whole number"),
+        ("[network]\ntransformer = 3\n" + STEP, "network.transformer must be a table"),
+        ("network = 3\n" + STEP, "network must be a table"),
+        ("[network.transformer]\nheds = 1\n" + STEP, "heds"),
+    ],
+)  # fmt: skip
+def test_a_recipe_that_makes_no_sense_is_wrong_usage(
+    videos: Path, tmp_path: Path, recipe: str, message: str
+):
+    result = train(videos, tmp_path / "recipe", recipe)
+    assert result.exit_code == 2, result.output
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ("", "there is no [[stage]]"),
-        ("stage = []", "there is no [[stage]]"),
-        ("[[stage]]\nframes = 5\n", "needs an end: steps or minutes"),
-        ("[[stage]]\nsteps = 1\nframs = 5\n", "frams"),
-        ("[[stage]\n", "stages.toml"),
-        ("[[stage]]\nsteps = 1\nrates = [2.0]\n", "rates must lie in (0, 1]"),
+        (BASE + ELBO + "perceptual_weight = 0.1\n", "--perceptual"),
+        (BASE + ELBO.replace("crop = 32", "crop = 80"), "stage 2, size 64: a crop of 80"),
+        (BASE + ELBO.replace("crop = 32", "crop = 20"), "stage 2: crop must be a multiple of 8"),
+        (BASE + ELBO.replace("frames = 5", "frames = 6"), "stage 2: frames must be 1 + 4k"),
+        (BASE + BASE.replace("base", "latent_router"), "stage 2: part = latent_router"),
+        (BASE.replace("frames = 5", "frames = 65"), "no video holds 65 frames of 16x16"),
     ],
 )
-def test_stages_that_make_no_sense_are_wrong_usage(
+def test_stages_that_do_not_fit_are_a_sentence_before_any_training(
     videos: Path, tmp_path: Path, stages: str, message: str
 ):
-    result = train(videos, tmp_path / "stages", stages)
-    assert result.exit_code == 2
-    assert message in result.stderr
+    result = train(videos, tmp_path / "out", NETWORK + DATA + stages)
+    assert result.exit_code == 1, result.output
+    assert result.stderr.splitlines()[-1].startswith("error: ")
+    assert message in result.stderr.splitlines()[-1]
+    assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("options", "message"),
     [
         (("--init", "no-such-checkpoint"), "no-such-checkpoint"),
         (("--validation", "no-such-folder"), "input no-such-folder does not exist"),
     ],
 )
 def test_what_is_not_there_is_a_sentence(
-    videos: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+    videos: Path, tmp_path: Path, options: tuple[str, ...], message: str
 ):
-    one_step = "[[stage]]\nframes = 5\ncrop = 16\nbatch_size = 1\nsteps = 1\n"
-    result = train(videos, tmp_path / "out", one_step, *arguments)
+    result = train(videos, tmp_path / "out", RECIPE, *options)
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert message in result.stderr.splitlines()[-1]
 
 
-def test_a_size_the_decoder_does_not_make_is_wrong_usage(videos: Path, tmp_path: Path):
-    result = train(videos, tmp_path / "out", STAGES, "--size", "100")
-    assert result.exit_code == 2
-    assert "space.size: Input should be a multiple of 16" in result.stderr
-
-
-def test_crops_larger_than_the_videos_are_a_sentence(videos: Path, tmp_path: Path):
-    large = "[[stage]]\nframes = 5\ncrop = 48\nbatch_size = 1\nsteps = 1\n"
-    result = train(videos, tmp_path / "out", large)
+def test_weights_of_another_network_are_named(videos: Path, tmp_path: Path):
+    (tmp_path / "vgg.pth").write_bytes(b"nothing")
+    recipe = RECIPE + "perceptual_weight = 0.1\n"
+    result = train(videos, tmp_path / "out", recipe, "--perceptual", tmp_path / "vgg.pth")
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1] == "error: no clip holds 5 frames of 48x48"
+    assert "vgg.pth" in result.stderr.splitlines()[-1]

@@ -1,0 +1,64 @@
+"""What a training run starts from: its network, and the weights of its perceptual loss."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from infotok_core.checkpoint import load_checkpoint
+from infotok_core.config import mini
+from infotok_core.errors import CheckpointError, WeightsError
+from infotok_core.network import Network, build_network
+from infotok_core.training import grow, start_as_identity
+from pipelines.errors import PipelineError
+from pipelines.training_recipe import Recipe
+
+__all__ = ["first_network", "perceptual_loss"]
+
+
+def first_network(recipe: Recipe, init: str | None, say: Callable[[str], None]) -> Network:
+    """The network a run begins with: that of ``init``, made deeper if the recipe says so.
+
+    Raises:
+        PipelineError: If ``init`` cannot be loaded or cannot become the recipe's network.
+    """
+    wanted = recipe.network
+    if init is None:
+        network = build_network(wanted or mini(), seed=0)
+        start_as_identity(network)
+        return network
+    try:
+        network = load_checkpoint(init).network
+    except CheckpointError as error:
+        raise PipelineError(f"tokenizer: {error}") from error
+    if wanted is None or wanted == network.config:
+        return copy.deepcopy(network)
+    larger = build_network(wanted, seed=0)
+    try:
+        grow(network, larger)
+    except ValueError as error:
+        raise PipelineError(f"{init} cannot become the recipe's network: {error}") from error
+    say(f"{init} was made deeper, its function unchanged")
+    return larger
+
+
+def perceptual_loss(recipe: Recipe, weights: Path | None, device: torch.device) -> nn.Module | None:
+    """The perceptual loss, if a stage asks for it.
+
+    Raises:
+        PipelineError: If its weights are not named or not those.
+    """
+    if not any(stage.perceptual_weight for stage in recipe.stages):
+        return None
+    if weights is None:
+        raise PipelineError("the recipe has a perceptual_weight: name its weights (--perceptual)")
+    from infotok_core.perceptual import PerceptualLoss
+
+    try:
+        return PerceptualLoss.load(weights).to(device)
+    except WeightsError as error:
+        raise PipelineError(str(error)) from error
