@@ -107,7 +107,7 @@ def stage_from_dict(document: Mapping[str, Any]) -> Stage:
     unknown = sorted(set(document) - known)
     if unknown:
         raise ValueError(f"unknown keys {unknown}; known are {sorted(known)}")
-    values = {key: _checked(key, value) for key, value in document.items()}
+    values: dict[str, Any] = {key: _checked(key, value) for key, value in document.items()}
     _check_choice("part", values, ("all", "base", "compressor", "latent_router"))
     _check_choice("router", values, ("flex", "elbo", "static", "uniform"))
     _check_choice("selection", values, ("information", "r2l", "jump"))

@@ -38,7 +38,9 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--init", help="Checkpoint to start from; default: new weights.")
 @click.option("--validation", help="Videos to measure PSNR on after each stage; never trained on.")
-@click.option("--validation-windows", default=64, show_default=True)
+@click.option(
+    "--validation-windows", default=64, show_default=True, help="At most so many of their windows."
+)
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: cuda if there is one.")
 @click.option(
     "--workers",

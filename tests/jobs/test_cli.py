@@ -39,7 +39,8 @@ OPTIONS: dict[str, set[str]] = {
     "parity": {"--golden"},
     "export": {"CHECKPOINT", "OUTPUT", "--format", "--window"},
     "train": {
-        *("INPUT", "OUTPUT", "--stages", "--init", "--validation", "--device", "--card", "--size"),
+        *("INPUT", "OUTPUT", "--recipe", "--init", "--validation", "--validation-windows"),
+        *("--device", "--workers", "--max-minutes", "--perceptual", "--card", *SHARED),
     },
     "evaluate": {
         *("INPUT", "--rates", "--sweep", "--max-windows", "--json", "--markdown", "--plots"),
