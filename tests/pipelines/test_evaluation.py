@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from infotok_core.fvd import ClipFeatures
 from infotok_core.metrics import frechet_distance
 from infotok_core.perceptual import Lpips, VggFeatures
+from infotok_core.recipe import Stage
 from infotok_core.router import select
 from infotok_core.tokenizer import Analysis, Tokenizer
-from infotok_core.training import evaluate as training_evaluate
+from infotok_core.validation import psnr_by_rate
 from pipelines.config import RunConfig, SpaceConfig, WindowConfig
 from pipelines.errors import PipelineError
 from pipelines.evaluation.clips import ClipSource
@@ -136,7 +137,9 @@ def test_psnr_is_that_of_the_training_loop_up_to_rounding_to_uint8(
 ):
     clips = [torch.from_numpy(clip) for clip in frames]
     for rate, outcome in zip(RATES, outcomes(full, "static"), strict=True):
-        wanted = training_evaluate(tokenizer.network, clips, rate)
+        wanted = [
+            psnr_by_rate(tokenizer.network, [clip], (rate,), Stage(steps=1))[rate] for clip in clips
+        ]
         found = [point.psnr_db for point in points(full, outcome)]
         assert found == pytest.approx(wanted, abs=0.02)
 
