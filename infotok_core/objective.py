@@ -9,6 +9,8 @@ Shapes: B clips, C colours, T frames, H rows, W columns; t, h, w latent grid, N 
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,6 +28,22 @@ __all__ = ["METRICS", "Objective", "check_stage", "draw_betas", "keep_tokens", "
 METRICS = ("loss", "l1", "rate", "elbo")
 """What a forward pass tells: the loss, the mean absolute error of the masked reconstruction, the
 mean share of kept tokens, the mean information (0 where it was not needed)."""
+
+# Of the squared error of pixels in [-1, 1], 46 dB: a clip of one colour must not rule the others.
+_MSE_FLOOR = 1e-4
+
+
+class _Pass(NamedTuple):
+    """The way of a batch: the video from the kept tokens, and what decided on them.
+
+    ``video_hat`` [B, C, T, H, W], ``rate_B``, the share of tokens kept, ``information``
+    [B, t, h, w], 0 where nothing needed it, and the compressed ``latent`` [B, z, t, h, w].
+    """
+
+    video_hat: Tensor
+    rate_B: Tensor
+    information: Tensor
+    latent: Tensor
 
 
 def to_pixels(video_u8_BTHWC: Tensor) -> Tensor:
@@ -59,8 +77,9 @@ def check_stage(stage: Stage, config: TokenizerConfig) -> None:
     """
     if stage.part != "base" and config.transformer is None:
         raise ValueError(f"part = {stage.part}, but this network has no transformers to train")
-    if stage.part == "latent_router" and not config.latent_router:
-        raise ValueError("part = latent_router, but this network has no latent router")
+    wants_router = stage.part == "latent_router" or stage.latent_router_weight
+    if wants_router and not config.latent_router:
+        raise ValueError("the stage trains a latent router, but this network has none")
     if (stage.frames - 1) % config.temporal_compression:
         raise ValueError(f"frames must be 1 + {config.temporal_compression}k, not {stage.frames}")
     if stage.crop % config.spatial_compression:
@@ -102,52 +121,67 @@ class Objective(nn.Module):
             beta_B = beta_B.repeat(2)
         if stage.part == "latent_router":
             return self._router_loss(video)
-        video_hat, rate_B, elbo = self._reconstruct(video, beta_B)
-        error = video - video_hat
+        done = self._reconstruct(video, beta_B)
+        error = video - done.video_hat
         l1 = error.abs().mean()
-        loss = stage.l1_weight * l1
-        if stage.mse_weight:
-            loss = loss + stage.mse_weight * error.square().mean()
+        loss = self._distortion(error, l1)
         if stage.perceptual_weight:
             assert self.perceptual is not None
-            loss = loss + stage.perceptual_weight * self.perceptual(video, video_hat)
+            loss = loss + stage.perceptual_weight * self.perceptual(video, done.video_hat)
         if stage.seam_frames:
-            earlier, later = video_hat.chunk(2)
+            earlier, later = done.video_hat.chunk(2)
             overlap = stage.seam_frames
             difference = earlier[:, :, -overlap:] - later[:, :, :overlap]
             loss = loss + stage.seam_weight * difference.abs().mean()
-        return loss, torch.stack([loss.detach(), l1.detach(), rate_B.mean(), elbo])
+        if stage.latent_router_weight:
+            guess = self._guess_error(done.latent, done.information)
+            loss = loss + stage.latent_router_weight * guess
+        rate, elbo = done.rate_B.mean(), done.information.mean()
+        return loss, torch.stack([loss.detach(), l1.detach(), rate, elbo])
 
-    def _reconstruct(self, video: Tensor, beta_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _distortion(self, error_BCTHW: Tensor, l1: Tensor) -> Tensor:
+        stage = self._stage
+        loss = stage.l1_weight * l1
+        if stage.mse_weight:
+            loss = loss + stage.mse_weight * error_BCTHW.square().mean()
+        if stage.log_mse_weight:
+            mse_B = error_BCTHW.square().mean(dim=(1, 2, 3, 4))
+            loss = loss + stage.log_mse_weight * (mse_B + _MSE_FLOOR).log().mean()
+        return loss
+
+    def _reconstruct(self, video: Tensor, beta_B: Tensor) -> _Pass:
         network, stage = self.network, self._stage
         latent = network.encode(video)
-        nothing = torch.zeros((), device=video.device)
         if stage.part == "base":
             codes = network.quantize(latent).codes_BCTHW
-            return network.decode(network.embed(codes)).float(), torch.ones_like(beta_B), nothing
-        codes = network.quantize(network.compress(latent)).codes_BCTHW
+            video_hat = network.decode(network.embed(codes)).float()
+            return _Pass(video_hat, torch.ones_like(beta_B), torch.zeros_like(codes[:, 0]), latent)
+        latent = network.compress(latent)
+        codes = network.quantize(latent).codes_BCTHW
         needed = stage.selection == "information" or stage.router == "elbo"
-        if needed:
+        if needed or stage.latent_router_weight:
             with torch.no_grad():
                 information = self._information(video, codes)
         else:
             information = torch.zeros_like(codes[:, 0])
-        rate_B = self._rates(information, beta_B)
-        keep = keep_tokens(stage, information, rate_B)
+        keep = keep_tokens(stage, information, self._rates(information, beta_B))
         video_hat = network.decode_codes(codes * keep, keep).float()
-        return video_hat, keep.float().mean(dim=(1, 2, 3, 4)), information.mean()
+        return _Pass(video_hat, keep.float().mean(dim=(1, 2, 3, 4)), information, latent)
 
     def _router_loss(self, video: Tensor) -> tuple[Tensor, Tensor]:
-        """Distance of the predicted from the measured information, both as logarithms."""
         network = self.network
         with torch.no_grad():
             latent = network.compress(network.encode(video))
             information = self._information(video, network.quantize(latent).codes_BCTHW)
-        predicted = network.predict_information(latent.detach()).float()
-        loss = (predicted.log() - information.clamp(min=1e-4).log()).abs().mean()
-        l1 = (predicted - information).abs().mean().detach()
+        loss = self._guess_error(latent, information)
+        l1 = (network.predict_information(latent).float() - information).abs().mean().detach()
         one = torch.ones((), device=video.device)
         return loss, torch.stack([loss.detach(), l1, one, information.mean()])
+
+    def _guess_error(self, latent: Tensor, information: Tensor) -> Tensor:
+        """Distance of the predicted from the measured information, both as logarithms."""
+        predicted = self.network.predict_information(latent).float()
+        return (predicted.log() - information.clamp(min=1e-4).log()).abs().mean()
 
     def _information(self, video: Tensor, codes: Tensor) -> Tensor:
         config = self.network.config

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
@@ -41,15 +42,22 @@ class Stage:
     part: Part = "all"
     router: Router = "flex"
     rates: tuple[float, ...] = (1.0, 0.75, 0.5, 0.25)
-    """Values of beta, drawn uniformly for each clip."""
+    """Values of beta, drawn uniformly for each clip. The ``elbo`` router takes values above 1, too:
+    beta = 4 keeps everything of all clips but the easiest, which would else never be seen whole."""
     min_rate: float = MIN_RATE
     elbo_decay: float = 0.99
     """Of the running mean E[ELBO] (paper: 0.99)."""
     selection: Selection = "information"
     l1_weight: float = 1.0
     mse_weight: float = 0.0
+    log_mse_weight: float = 0.0
+    """Of the logarithm of each clip's squared error: all clips count alike, the easy ones too, as
+    they do in a mean of PSNRs."""
     perceptual_weight: float = 0.0
     """Needs weights that the user supplies."""
+    latent_router_weight: float = 0.0
+    """Of the latent router's loss beside the others, in part ``all``: the encoder then learns to
+    carry what the head needs."""
     seam_weight: float = 0.0
     """Pulls two windows of a clip together where they overlap, so that seams do not show."""
     seam_frames: int = 0
@@ -75,15 +83,18 @@ class Stage:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
-        if not self.rates or not all(0 < rate <= 1 for rate in self.rates):
-            raise ValueError(f"rates must lie in (0, 1], not {self.rates}")
+        most = math.inf if self.router == "elbo" else 1
+        if not self.rates or not all(0 < rate <= most for rate in self.rates):
+            raise ValueError(f"rates must lie in (0, {most}], not {self.rates}")
         if not 0 < self.min_rate <= 1:
             raise ValueError(f"min_rate must lie in (0, 1], not {self.min_rate}")
         if not 0 <= self.elbo_decay < 1 or not 0 <= self.ema_decay < 1:
             raise ValueError("elbo_decay and ema_decay must lie in [0, 1)")
-        weights = (self.l1_weight, self.mse_weight, self.perceptual_weight, self.seam_weight)
-        if min(weights) < 0 or not any(weights[:3]):
+        weights = (self.l1_weight, self.mse_weight, self.log_mse_weight, self.perceptual_weight)
+        if not any(weights) or min(*weights, self.seam_weight, self.latent_router_weight) < 0:
             raise ValueError(f"loss weights must be >= 0 and one of them > 0: {weights}")
+        if self.latent_router_weight and self.part != "all":
+            raise ValueError("latent_router_weight goes with part = all")
         if (self.seam_weight > 0) != (self.seam_frames > 0):
             raise ValueError("seam_weight and seam_frames go together: both > 0, or neither")
         if not 0 <= self.seam_frames < self.frames:

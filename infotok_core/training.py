@@ -244,7 +244,7 @@ def _trained_parameters(network: Network, stage: Stage) -> list[nn.Parameter]:
             case "latent_router":
                 return router
             case "all":
-                return not router
+                return not router or stage.latent_router_weight > 0
 
     chosen = [p for name, p in network.named_parameters() if wanted(name)]
     if not chosen:
@@ -293,17 +293,20 @@ def grow(small: Network, large: Network) -> None:
     """Give a deeper network the function of a shallower one of the same widths.
 
     Blocks and layers that both have are copied; the further ones of ``large`` start as identity.
+    A latent router of another width starts anew: it is no part of that function.
 
     Raises:
         ValueError: If a parameter of ``small`` has another shape in ``large``, or no place there.
     """
     given, taken = dict(small.named_parameters()), dict(large.named_parameters())
+    if small.config.latent_router != large.config.latent_router:
+        given = {n: p for n, p in given.items() if not n.startswith("information_head")}
     for name, values in given.items():
         place = taken.get(name)
         if place is None or place.shape != values.shape:
             raise ValueError(f"{name} {list(values.shape)} has no place in the larger network")
         place.copy_(values)
-    new = {name for name in taken if name not in given}
+    new = {name for name in taken if name not in given and not name.startswith("information_head")}
     for prefix, module in large.named_modules():
         names = [f"{prefix}.{name}" for name, _ in module.named_parameters()]
         if names and new.issuperset(names):

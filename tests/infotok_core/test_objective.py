@@ -14,6 +14,7 @@ from training_helpers import Ramps, small_stage
 from infotok_core.config import TokenizerConfig
 from infotok_core.network import Network, build_network
 from infotok_core.objective import METRICS, Objective, draw_betas, keep_tokens
+from infotok_core.recipe import Stage
 
 
 def with_head(config: TokenizerConfig) -> TokenizerConfig:
@@ -119,3 +120,41 @@ def test_squares_are_weighed_as_asked(network: Network):
     ]
     assert losses[2] == pytest.approx(2 * losses[0] + 3 * losses[1], rel=1e-5)
     assert np.isfinite(losses).all()
+
+
+def test_an_easy_clip_counts_as_much_as_a_hard_one_in_the_logarithm(network: Network):
+    clips = Ramps(small_stage()).batch(0)
+    flat = torch.full_like(clips, 127)
+    logs, squares = (
+        small_stage(l1_weight=0.0, log_mse_weight=1.0),
+        small_stage(mse_weight=1.0, l1_weight=0.0),
+    )
+
+    def loss(stage: Stage, video: torch.Tensor) -> float:
+        return Objective(network, stage)(video, torch.ones(2))[0].item()
+
+    both = torch.cat([clips[:1], flat[:1]])
+    alone = (
+        loss(logs, torch.cat([clips[:1], clips[:1]])),
+        loss(logs, torch.cat([flat[:1], flat[:1]])),
+    )
+    assert loss(logs, both) == pytest.approx(sum(alone) / 2, rel=1e-4)
+    assert alone[1] == pytest.approx(np.log(loss(squares, flat) + 1e-4), rel=1e-3)
+
+
+def test_the_latent_router_can_learn_together_with_the_rest(network: Network):
+    stage = small_stage(latent_router_weight=0.5)
+    loss, metrics = Objective(network, stage)(Ramps(stage).batch(0), torch.ones(2))
+    loss.backward()
+    assert loss.item() > metrics[1]
+    touched = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None}
+    assert {"information_head", "encoder", "decoder"} <= touched
+
+
+def test_a_beta_above_one_keeps_all_but_the_easiest_clips_whole(network: Network):
+    stage = small_stage(router="elbo", batch_size=2, rates=(4.0,))
+    information = torch.ones(2, 2, 2, 2)
+    information[1] = 0.1
+    assert draw_betas(stage, 0).tolist() == [4.0, 4.0]
+    rates = Objective(network, stage)._rates(information, torch.full((2,), 4.0))
+    assert rates.tolist() == pytest.approx([1.0, 4 * 0.1 / 0.55])

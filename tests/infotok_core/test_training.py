@@ -229,6 +229,16 @@ def test_a_deeper_network_starts_as_the_shallower_one(toy_config: TokenizerConfi
         assert torch.equal(small(video, keep), large(video, keep))
 
 
+def test_a_latent_router_of_another_width_starts_anew(toy_config: TokenizerConfig):
+    small = build_network(dataclasses.replace(toy_config, latent_router=4), seed=1)
+    large = build_network(dataclasses.replace(toy_config, latent_router=8), seed=2)
+    head = {n: p.clone() for n, p in large.named_parameters() if n.startswith("information_head")}
+    grow(small, large)
+    for name, parameter in large.named_parameters():
+        given = dict(small.named_parameters())[name] if name not in head else head[name]
+        assert torch.equal(parameter, given)
+
+
 def test_a_network_of_other_widths_is_no_start(toy_config: TokenizerConfig):
     wider = build_network(dataclasses.replace(toy_config, channels=8), seed=0)
     with pytest.raises(ValueError, match="no place"):

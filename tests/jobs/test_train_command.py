@@ -294,7 +294,7 @@ def test_a_recipe_that_makes_no_sense_is_wrong_usage(
         (BASE + ELBO.replace("crop = 32", "crop = 80"), "stage 2, size 64: a crop of 80"),
         (BASE + ELBO.replace("crop = 32", "crop = 20"), "stage 2: crop must be a multiple of 8"),
         (BASE + ELBO.replace("frames = 5", "frames = 6"), "stage 2: frames must be 1 + 4k"),
-        (BASE + BASE.replace("base", "latent_router"), "stage 2: part = latent_router"),
+        (BASE + BASE.replace("base", "latent_router"), "stage 2: the stage trains a latent router"),
         (BASE.replace("frames = 5", "frames = 65"), "no video holds 65 frames of 16x16"),
     ],
 )
