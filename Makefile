@@ -4,6 +4,8 @@ VENV ?= .venv
 # Plain `torch` brings gigabytes of CUDA on Linux where the index has no CPU build under that name:
 # then pass PIP_FLAGS="--extra-index-url <torch's CPU index>".
 PIP_FLAGS ?=
+# Processes that share the tests; 0 runs them in this one.
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_FLAGS)
 
@@ -35,7 +37,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 slow: $(VENV)/.dev  ## the minutes-long tests: twenty kills, every damaged file at full size
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -20,7 +20,7 @@ from infotok_core.config import TokenizerConfig
 from infotok_core.information import token_information
 from infotok_core.network import Network
 from infotok_core.recipe import Stage
-from infotok_core.router import select_batch, selection_scores
+from infotok_core.router import num_tokens_batch, select_batch, selection_scores
 from infotok_core.world import World
 
 __all__ = ["METRICS", "Objective", "check_stage", "draw_betas", "keep_tokens", "to_pixels"]
@@ -63,9 +63,9 @@ def draw_betas(stage: Stage, step: int) -> NDArray[np.float32]:
 
 
 def keep_tokens(stage: Stage, information_Bthw: Tensor, rate_B: Tensor) -> Tensor:
-    """``[B, 1, t, h, w]`` bool: the round(rate * N) tokens the stage's selection ranks highest."""
+    """``[B, 1, t, h, w]`` bool: the `num_tokens` tokens the stage's selection ranks highest."""
     scores_BN = selection_scores(stage.selection, information_Bthw).flatten(1)
-    budget_B = (rate_B * scores_BN.shape[1]).round().clamp(1, scores_BN.shape[1])
+    budget_B = num_tokens_batch(rate_B, scores_BN.shape[1])
     return select_batch(scores_BN, budget_B).view(information_Bthw.shape).unsqueeze(1)
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Selection",
     "Strategy",
     "num_tokens",
+    "num_tokens_batch",
     "select",
     "select_batch",
     "select_reference",
@@ -88,6 +89,12 @@ def window_rates(
 def num_tokens(rate: float, n: int) -> int:
     """Tokens a window of ``n`` keeps at ``rate``: rounded half up, at least one, at most all."""
     return min(max(math.floor(rate * n + 0.5), 1), n)
+
+
+def num_tokens_batch(rate_B: Tensor, n: int) -> Tensor:
+    """`num_tokens` of each of a batch's rates on their own device, int64 ``[B]``, to the token."""
+    # In the precision of a Python number: float32 products round to another side of a half.
+    return (rate_B.double() * n + 0.5).floor().clamp(1, n).long()
 
 
 def select(information: NDArray[np.floating[Any]], num_keep: int) -> NDArray[np.bool_]:

@@ -48,7 +48,8 @@ def reconstruct_clip(
     results = {_ALL_KEPT: whole.clamp(-1, 1)}
     for rate in rates:
         if rate < _ALL_KEPT:
-            keep = keep_tokens(stage, information, torch.tensor([rate], device=device))
+            rate_B = torch.tensor([rate], dtype=torch.float64, device=device)
+            keep = keep_tokens(stage, information, rate_B)
             results[rate] = network.decode_codes(codes * keep, keep).clamp(-1, 1)
     return results
 

@@ -31,7 +31,8 @@ def engine() -> Generator[RunControl]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's own progress bars, plans and notices drown ours.
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    for library in ("ray.data", "ray.train"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     with contextlib.redirect_stdout(sys.stderr):
         _connect()
         try:

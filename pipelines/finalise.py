@@ -13,9 +13,9 @@ from typing import Any
 from infotok_core.shape import TokenShape
 from pipelines.card import dataset_card, report_html
 from pipelines.errors import AccountingError, IncompleteError, PipelineError
+from pipelines.shards import ShardSpec
 from pipelines.sinks.energon import energon_files
 from pipelines.statistics import QUARANTINE, SUMMARY
-from pipelines.tokenise import ShardSpec
 from schemas.info import CorpusInfo, StatisticsSample, TokenizerInfo, VideoCounts
 from schemas.manifest import ShardCommit, Totals, TotalsBuilder, encode_manifest
 from schemas.quarantine import decode_quarantine

@@ -26,6 +26,7 @@ from pipelines.finalise import finalise
 from pipelines.observe import Progress, RunControl
 from pipelines.plan import Plan, ensure_plan, load_plan, make_plan
 from pipelines.reachable import check_reachable
+from pipelines.shards import shard_spec
 from pipelines.sources import open_source
 from pipelines.stages import StageSpec
 from pipelines.statistics import (
@@ -38,7 +39,7 @@ from pipelines.statistics import (
     sample_videos,
 )
 from pipelines.storage import Store
-from pipelines.tokenise import shard_spec, tokenise
+from pipelines.tokenise import tokenise
 from pipelines.work import WorkFolder
 from schemas.ids import digest
 from schemas.statistics import ElboStatistics

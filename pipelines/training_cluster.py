@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import sys
 import tempfile
 import threading
 from collections.abc import Generator
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,14 +20,17 @@ import ray.train.torch
 import torch
 
 from infotok_core.training import TrainingError
-from pipelines.errors import PipelineError
+from pipelines.errors import InterruptedRunError, PipelineError
 from pipelines.training_run import TrainingJob, TrainingResult, run_training
+from pipelines.training_workers import Workers
 
 __all__ = ["train_on_cluster"]
 
 _RESULT = "training/result.json"
 _STOP = "training/stop"
 _GLANCE_S = 0.5
+_ANSWER_S = 5.0
+_ENDED = "stopped, and the training processes with it; the same command goes on from the last state"
 
 
 def train_on_cluster(
@@ -41,6 +46,7 @@ def train_on_cluster(
         stop: Once set, the processes stop cleanly with their next log line.
 
     Raises:
+        InterruptedRunError: They ended with ``stop`` instead: the signal went to them, too.
         PipelineError: The one a process failed with, else one with the last line of its error.
     """
     job = replace(job, output=job.output.absolute())
@@ -51,19 +57,50 @@ def train_on_cluster(
             _worker,
             train_loop_config={"job": job, "device": device},
             scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=device == "cuda"),
-            # Its own records; ours lie in OUTPUT.
-            run_config=ray.train.RunConfig(storage_path=scratch, name="infotok-train"),
+            # Its own records, and little said about them; ours lie in OUTPUT.
+            run_config=ray.train.RunConfig(
+                storage_path=scratch,
+                name="infotok-train",
+                logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+            ),
         )
         try:
-            trainer.fit()
+            _fit(trainer, stop)
+        except InterruptedRunError:
+            raise
         except Exception as error:  # whatever a worker raised, wrapped by Ray
             for cause in getattr(error, "worker_failures", {}).values():
                 if isinstance(_origin(cause), PipelineError):
                     raise _origin(cause) from error
+            if stop.is_set():
+                raise InterruptedRunError(_ENDED) from error
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise PipelineError(f"training failed: {lines[-1] if lines else error!r}") from error
     document = json.loads((job.output / _RESULT).read_text())
     return TrainingResult(finished=document.pop("finished"), document=document)
+
+
+def _fit(trainer: ray.train.torch.TorchTrainer, stop: threading.Event) -> None:
+    """Train in another thread: in the main one Ray would take Ctrl-C for itself.
+
+    A signal to the whole process group ends a local Ray as well, and its caller would wait for a
+    minute for it to come back.
+    """
+    gcs_address = ray.get_runtime_context().gcs_address
+    fitting = Workers(1, name="fit").submit(trainer.fit)
+    while not wait([fitting], timeout=_GLANCE_S).done:
+        if stop.is_set() and not _answers(gcs_address):
+            raise InterruptedRunError(_ENDED)
+    fitting.result()
+
+
+def _answers(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _origin(error: BaseException) -> BaseException:

@@ -179,7 +179,7 @@ def decode_corpus(
     Args:
         videos: The corpus; closed when this is done.
         workers: Decoding processes.
-        limit_bytes: Give up beyond this.
+        limit_bytes: Give up beyond this. Too short videos never count, broken ones until they fail.
 
     Returns:
         None if the corpus is larger than ``limit_bytes``.
@@ -216,7 +216,7 @@ class _Decoding:
 
     @property
     def is_too_large(self) -> bool:
-        """Whether what was decoded so far exceeds the limit."""
+        """Whether the videos that hold a clip exceed the limit, as far as they are decoded."""
         held = sum(list(self._num_bytes.values()))
         return self._limit_bytes is not None and held > self._limit_bytes
 
@@ -225,14 +225,13 @@ class _Decoding:
         try:
             pieces = self._pieces(index)
         except DecodeError as error:
-            self._num_bytes[index] = 0
+            self._num_bytes.pop(index, None)
             self._videos.leave_out(index, error.failure)
             return None
         if self.is_over:
             return None
         num_frames = sum(len(piece) for piece in pieces)
         if num_frames < self._config.frames:
-            self._num_bytes[index] = 0
             self._videos.leave_out_short(index, num_frames, self._config.frames)
             return None
         return torch.from_numpy(np.concatenate(pieces))
@@ -241,14 +240,20 @@ class _Decoding:
         pieces: list[npt.NDArray[np.uint8]] = []
         if self.is_over:
             return pieces
+        num_frames = num_bytes = 0
         for piece in self._videos.frames(
             index,
             num_frames=_PIECE_FRAMES,
             space=SpaceConfig(mode="keep", size=self._config.size),
         ):
             pieces.append(piece)
-            self._num_bytes[index] = self._num_bytes.get(index, 0) + piece.nbytes
-            self.is_over |= self.is_too_large
+            num_frames += len(piece)
+            num_bytes += piece.nbytes
+            # One that is too short is left out: if it counted until that shows, whether a corpus
+            # fits would depend on what the other threads hold at that moment.
+            if num_frames >= self._config.frames:
+                self._num_bytes[index] = num_bytes
+                self.is_over |= self.is_too_large
             if self.is_over:
                 break
         return pieces

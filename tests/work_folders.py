@@ -16,10 +16,10 @@ from pipelines.config import OutputConfig, RoutingConfig, RunConfig
 from pipelines.plan import Plan, ensure_plan
 from pipelines.receipts import ReceiptBuilder
 from pipelines.records import Status, failure_to_json
+from pipelines.shards import ShardSpec, shard_spec, tokenise_shard
 from pipelines.sources import Source, SourceObject
 from pipelines.statistics import freeze_statistics
 from pipelines.storage import Store
-from pipelines.tokenise import ShardSpec, shard_spec, tokenise_shard
 from pipelines.unit_status import describe_unit
 from pipelines.work import WorkFolder
 from schemas.failures import Failure, FailureReason, FailureStage

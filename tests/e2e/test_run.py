@@ -1,11 +1,9 @@
-"""A finished corpus: what holds of it, and that a second run leaves it alone."""
+"""A finished corpus: what holds of it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from runs import Finished, finish, run_command, start, stored
+from runs import Finished, stored
 
 pytestmark = pytest.mark.ray
 
@@ -26,24 +24,3 @@ def test_a_finished_run_leaves_no_starts_and_no_temporary_files(undisturbed: Fin
         p.name for p in undisturbed.output.rglob("*") if p.name.startswith((".tmp-", "_probe-"))
     ]
     assert left == []
-
-
-def test_a_second_run_does_nothing_and_says_the_same(
-    undisturbed: Finished, source: Path, checkpoint: Path, tmp_path: Path
-) -> None:
-    before = _files(undisturbed.output)
-    command = run_command(source, undisturbed.output, checkpoint)
-    with start(command, tmp_path / "again.log") as session:
-        again = finish(session, undisturbed.output)
-    assert again.summary == undisturbed.summary
-    assert _files(undisturbed.output) == before
-
-
-def _files(output: Path) -> dict[str, tuple[int, int, int]]:
-    # The inode, too: a file that was written again with the same bytes is another one.
-    paths = [path for name in ("data", "wds", "_work") for path in (output / name).rglob("*")]
-    return {
-        str(path): (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_size)
-        for path in paths
-        if path.is_file() and ".nv-meta" not in path.parts
-    }

@@ -1,16 +1,30 @@
-"""Pass two in its two forms, and again at another rate: one Ray for all of it."""
+"""Pass two in its two forms, at another rate, and over codes of programs: one Ray for all of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import ray
+from click.testing import CliRunner
+from runs import PATIENCE_S, start
+from videos import write_video
 
+from infotok_core.checkpoint import save_directory
+from infotok_core.config import TokenizerConfig, TransformerConfig
+from infotok_core.export import export_programs
+from infotok_core.network import build_network
+from infotok_core.tokenizer import Tokenizer
+from jobs.cli import main
 from jobs.config import load_config
 from jobs.engine import engine
 from pipelines.errors import PipelineError, PlanMismatchError
@@ -23,6 +37,8 @@ pytestmark = pytest.mark.ray
 
 CLIPS = Path(__file__).parents[2] / "examples" / "clips"
 SMALL = ["space.size=32", "window.frames=17", "output.format=both"]
+LEVELS = (8, 5, 5)
+"""200 codes, so that nothing can rest on the published 64,000."""
 
 
 @pytest.fixture(scope="module")
@@ -58,15 +74,33 @@ def data_files(output: Path) -> dict[str, str]:
     return {path: hashlib.sha256((output / path).read_bytes()).hexdigest() for path in paths}
 
 
-def modification_times(output: Path) -> dict[str, int]:
-    return {name: (output / name).stat().st_mtime_ns for name in sorted(data_paths(output))}
+def identities(output: Path) -> dict[str, tuple[int, int, int]]:
+    # The inode, too: a file that was written again with the same bytes is another one.
+    paths = [path for name in ("data", "wds", "_work") for path in (output / name).rglob("*")]
+    return {
+        str(path): (path.stat().st_ino, path.stat().st_mtime_ns, path.stat().st_size)
+        for path in paths
+        if path.is_file() and ".nv-meta" not in path.parts
+    }
 
 
 @pytest.fixture(scope="module")
-def corpus(control: RunControl, videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(
+    control: RunControl, videos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, object]]:
     output = tmp_path_factory.mktemp("corpus")
-    run(control, videos, output)
-    return output
+    return output, run(control, videos, output)
+
+
+@pytest.fixture(scope="module")
+def corpus(first: tuple[Path, dict[str, object]]) -> Path:
+    return first[0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files_at_first(corpus: Path) -> dict[str, str]:
+    """Digests of its data files, before any test."""
+    return data_files(corpus)
 
 
 def test_recomputing_gives_the_rows_of_reusing_and_keeps_no_unit(
@@ -79,21 +113,73 @@ def test_recomputing_gives_the_rows_of_reusing_and_keeps_no_unit(
     assert summary["videos_quarantined"] == 1
 
 
-def test_another_rate_needs_no_video(
-    control: RunControl, videos: Path, corpus: Path, tmp_path: Path
-):
-    before = data_files(corpus)
-    config = load_config(None, [*SMALL, "routing.rate=0.25"])
+@dataclass(frozen=True, kw_only=True)
+class Retargeted:
+    """A second corpus from the analyses of the first, and how the command ended."""
+
+    output: Path
+    status: int
+    summary: dict[str, Any]
+    said: str
+
+
+@pytest.fixture(scope="module")
+def retargeted(
+    control: RunControl,
+    first: tuple[Path, dict[str, object]],
+    videos: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Retargeted:
+    folder = tmp_path_factory.mktemp("retarget")
+    output = folder / "corpus"
+    command = [sys.executable, "-m", "jobs", "tokenise", str(output), "--rate", "0.25"]
+    command += ["--work", str(first[0] / "_work")]
+    # One of the three videos is broken: that is more than this run is to stand.
+    for setting in (*SMALL, "runtime.max_failure_rate=0.3"):
+        command += ["--set", setting]
+    address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     hidden = videos.rename(videos.with_name("gone"))
     try:
-        other = Corpus.open(config, output=str(tmp_path), work=str(corpus / "_work"))
-        summary = other.tokenise(control)
+        with start(command, folder / "run.log", address) as session:
+            status = session.wait(PATIENCE_S)
+            said = session.log.read_text(errors="replace")
+            printed = session.output.read_text()
     finally:
         hidden.rename(videos)
+    assert printed, said[-3000:]
+    return Retargeted(output=output, status=status, summary=json.loads(printed), said=said)
+
+
+def test_another_rate_is_met_without_a_video(
+    first: tuple[Path, dict[str, object]], retargeted: Retargeted
+):
+    summary = retargeted.summary
+    assert summary["rate_asked"] == 0.25
     assert summary["rate_realised"] == pytest.approx(0.25, rel=1e-3)
-    assert data_files(corpus) == before
-    assert validate(Store(str(corpus))).ok
-    assert validate(Store(str(tmp_path))).ok
+    assert summary["windows"] == first[1]["windows"]
+    columns = ["num_tokens", "grid_t", "grid_h", "grid_w"]
+    rows = pq.read_table(retargeted.output / "data", columns=columns).to_pylist()
+    cells = sum(row["grid_t"] * row["grid_h"] * row["grid_w"] for row in rows)
+    assert sum(row["num_tokens"] for row in rows) == pytest.approx(0.25 * cells, rel=1e-3)
+    # The videos were not there; no line tells of a pass over them.
+    assert "analyse" not in retargeted.said
+    assert re.search(r"tokenise (\d+)/\1 shards", retargeted.said)
+
+
+def test_both_corpora_are_sound_and_the_first_is_left_as_it_was(
+    corpus: Path, files_at_first: dict[str, str], retargeted: Retargeted
+):
+    assert validate(Store(str(retargeted.output))).faults == ()
+    assert validate(Store(str(corpus))).faults == ()
+    assert data_files(corpus) == files_at_first
+
+
+def test_too_many_quarantined_videos_fail_the_run_after_everything_is_written(
+    retargeted: Retargeted,
+):
+    assert retargeted.status == 1
+    assert "error: 1 of 3 videos are quarantined, more than" in retargeted.said
+    assert (retargeted.output / "meta" / "manifest.parquet").exists()
 
 
 def test_another_rate_into_the_same_output_is_refused(control: RunControl, corpus: Path):
@@ -103,11 +189,13 @@ def test_another_rate_into_the_same_output_is_refused(control: RunControl, corpu
 
 
 def test_a_finished_corpus_run_again_stays_as_it_is(
-    control: RunControl, videos: Path, corpus: Path
+    control: RunControl, videos: Path, first: tuple[Path, dict[str, object]]
 ):
-    before = modification_times(corpus)
-    run(control, videos, corpus)
-    assert modification_times(corpus) == before
+    corpus, summary = first
+    before = identities(corpus)
+    assert len(before) > 6
+    assert run(control, videos, corpus) == summary
+    assert identities(corpus) == before
 
 
 def test_a_damaged_unit_is_an_error_and_not_a_shard(
@@ -149,3 +237,53 @@ def test_the_configuration_in_effect_is_stored_with_the_output(corpus: Path):
     stored = json.loads((corpus / "meta" / "config.json").read_text())
     assert stored["config"]["space"]["size"] == 32
     assert stored["config"]["routing"]["rate"] == 0.5
+
+
+def test_an_exported_tokenizer_makes_a_corpus_that_validates_and_decodes(
+    control: RunControl, tmp_path: Path
+):
+    config = TokenizerConfig(
+        channels=4, channels_mult=(1,), num_res_blocks=1, patch_size=4, z_channels=16,
+        levels=LEVELS, spatial_compression=4, temporal_compression=4,
+        transformer=TransformerConfig(
+            hidden=16, mlp_hidden=16, encoder_layers=1, decoder_layers=1, heads=2, init_std=0.3
+        ),
+    )  # fmt: skip
+    save_directory(build_network(config, seed=1).eval(), tmp_path / "weights", card="")
+    export_programs(Tokenizer.load(tmp_path / "weights"), tmp_path / "programs")
+    (tmp_path / "in").mkdir()
+    for name, frames in (("a", 22), ("b", 9)):
+        write_video(tmp_path / "in" / f"{name}.mp4", frames)
+
+    output = tmp_path / "out"
+    programs = f"tokenizer.checkpoint={tmp_path / 'programs'}"
+    summary = run(control, tmp_path / "in", output, "window.frames=9", programs)
+    assert (summary["videos_committed"], summary["windows"]) == (2, 4)
+    assert summary["rate_realised"] == pytest.approx(0.5, abs=0.01)
+
+    info = json.loads((output / "meta" / "info.json").read_text())
+    assert info["tokenizer"]["num_codes"] == 200
+    assert info["tokenizer"]["spatial_compression"] == 4
+    rows = pq.read_table(output / "data").to_pylist()
+    assert max(max(row["tokens"]) for row in rows) < 200
+    assert {(row["grid_h"], row["grid_w"]) for row in rows} == {(8, 8)}
+    assert "log2(200)" in (output / "README.md").read_text()
+
+    assert _infotok("validate", output).exit_code == 0
+    report = _infotok(
+        "reconstruct", output, "--against", "--to", tmp_path / "videos", "--json", "-",
+        "--checkpoint", tmp_path / "programs",
+    )  # fmt: skip
+    assert report.exit_code == 0, report.output
+    assert json.loads(report.stdout)["mean"]["num_frames"] == 31
+    assert sorted(path.suffix for path in (tmp_path / "videos").iterdir()) == [
+        *[".mp4"] * 2,
+        *[".png"] * 2,
+    ]
+    # The network that the programs came from has another fingerprint: they may round otherwise.
+    other = _infotok("reconstruct", output, "--against", "--checkpoint", tmp_path / "weights")
+    assert "name the right one with --checkpoint" in other.output
+
+
+def _infotok(*arguments: str | Path):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])

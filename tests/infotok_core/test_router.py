@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from infotok_core.router import (
     num_tokens,
+    num_tokens_batch,
     select,
     select_batch,
     select_reference,
@@ -19,6 +20,7 @@ from infotok_core.router import (
     training_ratios,
     window_rates,
 )
+from schemas import rates as rates_of_corpus
 
 # Few distinct values, so that ties are the rule.
 maps = hnp.arrays(
@@ -27,6 +29,21 @@ maps = hnp.arrays(
     elements=st.sampled_from([0.0, 0.25, 0.5, 1.0, 2.0]),
 )
 rates = st.floats(1e-3, 1)
+
+
+# Shares that fall on half a token, where rules of rounding part.
+halves = st.integers(1, 20_000).flatmap(
+    lambda n: st.tuples(st.integers(0, n - 1).map(lambda k: (k + 0.5) / n), st.just(n))
+)
+
+
+@given(halves | st.tuples(rates, st.integers(1, 20_000)))
+def test_training_inference_and_budget_round_a_rate_alike(window):
+    rate, n = window
+    narrow = torch.tensor([rate], dtype=torch.float32)
+    for rate_B in (narrow, narrow.double(), torch.tensor([rate], dtype=torch.float64)):
+        assert num_tokens_batch(rate_B, n).tolist() == [num_tokens(rate_B.item(), n)]
+    assert num_tokens(rate, n) == rates_of_corpus.num_tokens(rate, n)
 
 
 @given(information=maps, rate=rates)

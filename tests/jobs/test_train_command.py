@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -89,17 +91,27 @@ def train(videos: Path, output: Path, recipe: str = RECIPE, *options: str | Path
     return CliRunner().invoke(main, arguments(videos, output, recipe, *options))
 
 
-def start(videos: Path, output: Path, *options: str) -> subprocess.Popen[str]:
-    """The command in a process of its own; what it says goes to a file beside its output."""
+def start(videos: Path, output: Path, *options: str, recipe: str = RECIPE) -> subprocess.Popen[str]:
+    """The command in a process group of its own; what it says goes to a file beside its output."""
     with output.with_suffix(".err").open("w") as said:
         return subprocess.Popen(
-            [sys.executable, "-m", "jobs", *arguments(videos, output, RECIPE, *options)],
+            [sys.executable, "-m", "jobs", *arguments(videos, output, recipe, *options)],
             cwd=ROOT,
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=said,
             text=True,
         )
+
+
+def wait_for(process: subprocess.Popen[str], output: Path, logged: str) -> None:
+    path = output / "training" / "log.jsonl"
+    deadline = time.monotonic() + 200
+    while not (path.exists() and logged in path.read_text()):
+        assert process.poll() is None, output.with_suffix(".err").read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def log(output: Path) -> list[tuple[Any, ...]]:
@@ -203,12 +215,7 @@ def test_a_killed_run_ends_as_if_it_never_was(
 ):
     output = tmp_path / "out"
     process = start(videos, output)
-    path = output / "training" / "log.jsonl"
-    deadline = time.monotonic() + 60
-    while not (path.exists() and '"stage": 2, "step": 3,' in path.read_text()):
-        assert process.poll() is None, output.with_suffix(".err").read_text()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    wait_for(process, output, '"stage": 2, "step": 3,')
     process.kill()
     process.communicate()
     assert len(log(output)) < len(log(trained[0]))
@@ -232,6 +239,27 @@ def test_two_workers_of_ray_train_what_one_process_trains(
     ours, theirs = ([line for line in log(folder) if line[2]] for folder in (output, trained[0]))
     assert [line[:2] for line in ours] == [line[:2] for line in theirs]
     assert [line[2] for line in ours] == pytest.approx([line[2] for line in theirs], rel=1e-3)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_stop_that_goes_to_ray_as_well_is_quick(videos: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    endless = NETWORK + DATA + BASE.replace("steps = 2", "steps = 100_000")
+    process = start(videos, output, "--workers", "2", recipe=endless)
+    try:
+        wait_for(process, output, '"step": 3,')
+        os.killpg(process.pid, signal.SIGTERM)
+        since = time.monotonic()
+        process.communicate(timeout=100)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    said = output.with_suffix(".err").read_text()
+    assert process.returncode == 143, said
+    assert time.monotonic() - since < 25
+    assert said.splitlines()[-1].startswith("error: stopped"), said
+    assert "step 3/100000" in said
 
 
 def test_another_recipe_into_the_same_folder_is_refused(

@@ -12,8 +12,8 @@ from infotok_core.config import mini
 from infotok_core.shape import shape_of
 from pipelines.errors import AccountingError, IncompleteError, PipelineError
 from pipelines.finalise import collect_garbage, finalise
+from pipelines.shards import ShardSpec, tokenise_shard
 from pipelines.statistics import SUMMARY, load_statistics
-from pipelines.tokenise import ShardSpec, tokenise_shard
 from pipelines.validate import validate
 from schemas.ids import video_id
 from schemas.info import CorpusInfo

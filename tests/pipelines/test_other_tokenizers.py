@@ -13,7 +13,7 @@ from work_folders import analysed, window
 from jobs.config import load_config
 from pipelines.errors import PipelineError
 from pipelines.run import Corpus
-from pipelines.tokenise import tokenise_shard
+from pipelines.shards import tokenise_shard
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from pipelines.errors import PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
 from pipelines.inspect import describe_object
 from pipelines.plan import Plan, ensure_plan
+from pipelines.shards import shard_spec
 from pipelines.statistics import (
     STATISTICS,
     SUMMARY,
@@ -26,7 +27,6 @@ from pipelines.statistics import (
     sample_videos,
 )
 from pipelines.storage import Store
-from pipelines.tokenise import shard_spec
 from pipelines.work import IdSet, WorkFolder
 from schemas.ids import video_id
 from schemas.info import CorpusInfo

@@ -19,8 +19,8 @@ from strategies import FACTS, TOKENIZER
 from work_folders import BROKEN, Analysed, analysed, mask_of, rows_of, video, window, write
 
 from pipelines.errors import ConflictError, IncompleteError, PipelineError
+from pipelines.shards import ShardSpec, tokenise_shard
 from pipelines.sinks.webdataset import read_samples
-from pipelines.tokenise import ShardSpec, tokenise_shard
 from schemas.ids import video_id
 from schemas.manifest import ShardCommit
 from schemas.tokens import TOKEN_SCHEMA

@@ -1,0 +1,212 @@
+"""One shard of the token corpus: what it depends on, and how it is written.
+
+Read its units in plan order, give every window its rate, keep the most informative tokens, write
+the data files, and last the commit record. Names and bytes depend on the plan, the statistics and
+the routing alone, so a shard may be written twice, by anybody, and come out the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from infotok_core.router import select
+from pipelines.config import RunConfig
+from pipelines.errors import PipelineError
+from pipelines.plan import Plan
+from pipelines.sinks.energon import energon_tar_index
+from pipelines.sinks.parquet import parquet_bytes
+from pipelines.sinks.webdataset import tar_bytes
+from pipelines.storage import Store
+from pipelines.work import WorkFolder
+from schemas.ids import digest
+from schemas.manifest import DataFile, ShardCommit, TotalsBuilder
+from schemas.rates import RateRule, TokenDealer, solve_rule
+from schemas.statistics import ElboStatistics
+from schemas.tokens import NUM_CODES, rows_to_table, token_row
+from schemas.units import decode_unit, window_sum
+from schemas.windows import StreamFacts, WindowAnalysis
+
+__all__ = ["ShardSpec", "rate_rule", "shard_spec", "tokenise_shard"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardSpec:
+    """What every shard task needs to know; small, and pickled to each of them.
+
+    Attributes:
+        key: Digest of everything the data files depend on, and of where they go: names the folder
+            of the commit records.
+        rule: The rate of each window, solved once for the corpus.
+        num_codes: Size of the tokenizer's vocabulary.
+    """
+
+    config: RunConfig
+    plan: Plan
+    work: WorkFolder
+    output: Store
+    rule: RateRule
+    key: str
+    num_codes: int = NUM_CODES
+
+    def commit_path(self, shard: int) -> str:
+        """Name of a shard's commit record in the work folder."""
+        return f"commits/{self.key[:16]}/{shard:06d}.json"
+
+
+def rate_rule(config: RunConfig, statistics: ElboStatistics) -> RateRule:
+    """Solve the routing of the configuration over the corpus.
+
+    Raises:
+        PipelineError: If the asked rate cannot be met.
+    """
+    routing = config.routing
+    limits = {"rate": routing.rate, "min_rate": routing.min_rate}
+    if routing.router == "static":
+        return RateRule.static(routing.rate)
+    if routing.expected_elbo is not None:
+        return RateRule.expected(routing.expected_elbo, **limits)
+    if statistics.is_sample and not statistics.bins.weighted:
+        raise PipelineError(
+            f"the sample of {statistics.num_sampled} videos holds no window with information: "
+            "analyse with a larger statistics.sample into another work folder (--work)"
+        )
+    if routing.budget == "paper":
+        return RateRule.paper(statistics.bins, **limits)
+    try:
+        return solve_rule(statistics.bins, **limits)
+    except ValueError as error:
+        raise PipelineError(f"routing: {error}") from error
+
+
+def shard_spec(
+    config: RunConfig,
+    plan: Plan,
+    work: WorkFolder,
+    output: Store,
+    statistics: ElboStatistics,
+    *,
+    num_codes: int = NUM_CODES,
+) -> ShardSpec:
+    """Everything pass two depends on, and its digest; the vocabulary is in the plan's tokenizer."""
+    rule = rate_rule(config, statistics)
+    key = digest(
+        {
+            "plan": plan.head.plan_id,
+            "statistics": statistics.digest,
+            "rule": rule.model_dump(mode="json"),
+            "tokens": config.tokens_identity(),
+            "output": output.url,
+        }
+    )
+    return ShardSpec(
+        config=config, plan=plan, work=work, output=output, rule=rule, key=key, num_codes=num_codes
+    )
+
+
+def tokenise_shard(spec: ShardSpec, shard: int) -> ShardCommit:
+    """Write the data files of one shard and commit it. Safe to repeat.
+
+    Raises:
+        ConflictError: If a name is taken by other bytes.
+    """
+    extra = spec.plan.head.extra_fields()
+    files: list[DataFile] = []
+    totals = TotalsBuilder()
+    videos: set[str] = set()
+    rows_of_shard = _rows(spec, spec.plan.shard(shard))
+    for part, rows in enumerate(_parts(rows_of_shard, spec.config.output.file_bytes)):
+        for row in rows:
+            totals.add(row)
+            videos.add(row["video_id"])
+        for path, data, kind in _encode(spec, shard, part, rows, extra):
+            spec.output.publish(path, data)
+            if kind == "webdataset":
+                # Beside the tar and not in the manifest: Energon then needs no `prepare`.
+                spec.output.publish(f"{path}.idx", energon_tar_index(data))
+            files.append(DataFile.of(path, data, rows=rows, shard=shard, format=kind))
+    commit = ShardCommit(
+        tokens_key=spec.key,
+        shard=shard,
+        videos=len(videos),
+        files=tuple(sorted(files, key=lambda file: file.path)),
+        totals=totals.freeze(),
+    )
+    spec.work.store.publish(spec.commit_path(shard), commit.to_bytes())
+    return commit
+
+
+def _encode(
+    spec: ShardSpec, shard: int, part: int, rows: list[dict[str, Any]], extra: list[pa.Field]
+) -> Iterator[tuple[str, bytes, Literal["parquet", "webdataset"]]]:
+    output = spec.config.output
+    name = f"{output.split}-{shard:06d}-{part:02d}"
+    if output.format in ("parquet", "both"):
+        table = rows_to_table(rows, extra)
+        data = parquet_bytes(
+            table,
+            encoding=output.parquet_encoding,
+            row_group_rows=output.row_group_rows,
+            tokenizer=spec.plan.head.tokenizer,
+        )
+        yield f"data/{name}.parquet", data, "parquet"
+    if output.format in ("webdataset", "both"):
+        yield f"wds/{name}.tar", tar_bytes(rows), "webdataset"
+
+
+def _rows(spec: ShardSpec, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    dealer = TokenDealer(spec.rule)
+    receipts = spec.work.receipts(row["video_id"] for row in videos)
+    for row, receipt in zip(videos, receipts, strict=True):
+        if receipt.failure is not None:
+            continue
+        facts = receipt.stream_facts()
+        extra = json.loads(row["extra"]) if row["extra"] else {}
+        for entry in receipt.units:
+            for window in decode_unit(spec.work.read_unit(entry)):
+                yield _row(spec, dealer, window, facts, row, extra)
+
+
+def _row(
+    spec: ShardSpec,
+    dealer: TokenDealer,
+    window: WindowAnalysis,
+    facts: StreamFacts,
+    video: dict[str, Any],
+    extra: dict[str, Any],
+) -> dict[str, Any]:
+    cells = window.codes.size
+    total = window_sum(window.information)
+    count, rate = dealer.deal(total, cells)
+    keep = select(window.information.reshape(-1), count)
+    return token_row(
+        window,
+        np.asarray(keep, bool).reshape(window.codes.shape),
+        facts=facts,
+        video=video["video_id"],
+        source=video["uri"],
+        tokenizer=spec.plan.head.tokenizer,
+        rate_target=rate,
+        num_codes=spec.num_codes,
+        extra=extra,
+    )
+
+
+def _parts(rows: Iterator[dict[str, Any]], target_bytes: int) -> Iterator[list[dict[str, Any]]]:
+    """Rows of one data file each; cut by their raw size, so both formats hold the same rows."""
+    part: list[dict[str, Any]] = []
+    filled = 0
+    for row in rows:
+        size = 2 * row["num_tokens"] + len(row["mask"]) + 256
+        if part and filled + size > target_bytes:
+            yield part
+            part, filled = [], 0
+        part.append(row)
+        filled += size
+    if part:
+        yield part
