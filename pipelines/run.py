@@ -24,8 +24,10 @@ from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
 from pipelines.observe import Progress, RunControl
-from pipelines.plan import Plan, ensure_plan, load_plan, make_plan
+from pipelines.plan import Plan, ensure_plan, known_plan, load_plan
+from pipelines.plan_draft import draft_plan
 from pipelines.reachable import check_reachable
+from pipelines.receipt_store import ReceiptStore
 from pipelines.sources import open_source
 from pipelines.stages import StageSpec
 from pipelines.statistics import (
@@ -119,7 +121,8 @@ class Corpus:
         """What a run would do, from a listing alone."""
         source = self._source(input_url)
         self._check_windows()
-        head, _ = make_plan(source, self.config, tokenizer=self.tokenizer.fingerprint)
+        with draft_plan(source, self.config, tokenizer=self.tokenizer.fingerprint) as draft:
+            head = draft.head
         fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
         return {"output": self.output.url, "work": self.work.url, **head.model_dump(include=fields)}
 
@@ -131,9 +134,12 @@ class Corpus:
         """
         self._check_windows()
         source = self._source(input_url)
-        return ensure_plan(
-            source, self.config, tokenizer=self.tokenizer.fingerprint, work=self.work
-        )
+        now: dict[str, Any] = {"tokenizer": self.tokenizer.fingerprint, "work": self.work}
+        if not self.config.runtime.relist:
+            plan = known_plan(source, self.config, **now)
+            if plan is not None:
+                return plan
+        return ensure_plan(source, self.config, **now)
 
     def forget_quarantined(self, reasons: Sequence[str] = ()) -> int:
         """Drop the receipts of quarantined videos (with these reasons), so that they run again.
@@ -144,16 +150,19 @@ class Corpus:
         Returns:
             The number of receipts dropped.
         """
-        folder = self._work_folder(load_plan(self.work), "cpu")
+        plan = load_plan(self.work)
+        receipts = ReceiptStore(plan, self.work)
         dropped = 0
-        for receipt in folder.receipts(row["video_id"] for row in load_plan(self.work).rows()):
-            failure = receipt.failure
-            if failure is not None and (not reasons or failure.reason in reasons):
-                self.work.delete(f"videos/{receipt.video_id}.json")
-                dropped += 1
-        if dropped:
-            self.work.delete(STATISTICS)
-            self.work.delete(SUMMARY)
+        for block in range(plan.blocks):
+            rows = receipts.quarantined(block)
+            videos = [row.video_id for row in rows if not reasons or row.reason in reasons]
+            if videos and not dropped:
+                # First: what is frozen must not outlive the receipts that it was made from.
+                self.work.delete(STATISTICS)
+                self.work.delete(SUMMARY)
+            if videos:
+                receipts.reopen(block, videos)
+            dropped += len(videos)
         return dropped
 
     def analyse(self, control: RunControl) -> ElboStatistics:
@@ -167,7 +176,7 @@ class Corpus:
         sample = sample_videos(plan, self.config.statistics.sample)
         check_sample(plan, spec.work, sample)
         if sample is not None:
-            num_bytes = sum(row["size"] for row in plan.rows() if row["video_id"] in sample)
+            num_bytes = sum(row["size"] for row in plan.rows(plan.among(sample)))
             first = self._progress(control, "analyse sample", len(sample), num_bytes)
             analyse(plan, spec, first, only=sample)
             control.say(first.line())
@@ -205,7 +214,7 @@ class Corpus:
             stages = self._stage_spec(plan, control, keep_units=True)
             again = self._progress(control, "recompute", plan.head.videos, plan.head.num_bytes)
             again.start()
-            tokenise(spec, progress, lambda rows: analyse_again(rows, stages, again))
+            tokenise(spec, progress, lambda rows: analyse_again(plan, rows, stages, again))
         control.say(progress.line())
         return finalise(spec, statistics, self.tokenizer.shape)
 

@@ -24,6 +24,7 @@ from pipelines.errors import PipelineError
 from pipelines.observe import Progress
 from pipelines.plan import Plan
 from pipelines.ray_stream import StreamEndedError, poll
+from pipelines.receipt_store import ReceiptStore
 from pipelines.sinks.energon import energon_tar_index
 from pipelines.sinks.parquet import parquet_bytes
 from pipelines.sinks.webdataset import tar_bytes
@@ -147,9 +148,10 @@ def tokenise(
     for shards, rows in _groups(waiting, spec):
         recompute(rows)
         _rounds(shards, spec, progress)
-        for receipt in spec.work.receipts(row["video_id"] for row in rows):
-            for entry in receipt.units:
-                spec.work.store.delete(entry.path)
+        receipts = ReceiptStore(spec.plan, spec.work.store, {row["block"] for row in rows})
+        spec.work.store.delete_all(
+            entry.path for receipt in receipts.read(rows) for entry in receipt.units
+        )
 
 
 def _groups(
@@ -268,8 +270,8 @@ def _encode(
 
 def _rows(spec: ShardSpec, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     dealer = TokenDealer(spec.rule)
-    receipts = spec.work.receipts(row["video_id"] for row in videos)
-    for row, receipt in zip(videos, receipts, strict=True):
+    receipts = ReceiptStore(spec.plan, spec.work.store, {row["block"] for row in videos})
+    for row, receipt in zip(videos, receipts.read(videos), strict=True):
         if receipt.failure is not None:
             continue
         facts = receipt.stream_facts()
