@@ -12,6 +12,7 @@ Steps build on one another: ``plan``; ``half`` makes the first half of the video
 videos through starts, units, receipts and their pack; ``rest`` finishes the other half; then
 ``statistics``, ``shard`` (what one task of pass two reads first), ``commits`` and ``finalise``.
 ``half`` and ``rest`` are set-up: they write packs without writing a receipt for each video before.
+``quick`` and ``names`` stand for ``plan`` and ``half`` where only a resume of millions is measured.
 """
 
 from __future__ import annotations

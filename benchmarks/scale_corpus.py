@@ -5,10 +5,12 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from scale_store import CountingBucket, NamedObjects, mount
 
 from infotok_core.shape import TokenShape
@@ -17,6 +19,7 @@ from pipelines.config import RunConfig, SourceConfig, StorageConfig
 from pipelines.finalise import finalise
 from pipelines.observe import Progress, RunControl
 from pipelines.plan import Plan, ensure_plan, known_plan, load_plan
+from pipelines.plan_draft import PLAN_GROUP_ROWS, Shards, plan_head
 from pipelines.receipt_store import ReceiptStore, block_folder
 from pipelines.sources import Source, open_source
 from pipelines.statistics import freeze_statistics, load_statistics
@@ -27,7 +30,7 @@ from pipelines.work import WorkFolder
 from schemas.bins import ElboAccumulator, log_bin
 from schemas.ids import video_id
 from schemas.manifest import RATE_BINS, TOKEN_MANTISSA_BITS, DataFile, ShardCommit, Totals
-from schemas.plan import BLOCK_VIDEOS
+from schemas.plan import BLOCK_VIDEOS, PLAN_SCHEMA
 from schemas.receipt_packs import PackedReceipt
 from schemas.receipts import UnitEntry, VideoReceipt
 from schemas.windows import StreamFacts
@@ -61,11 +64,12 @@ class Corpus:
         finished = sum(BLOCK_VIDEOS for _ in (folder / "work/receipts").glob("*/*.parquet"))
         self.bucket.named = (
             NamedObjects(
-                prefix="videos/", count=videos, key=lambda i: f"videos/{_uri(i)}", etag=_etag,
+                prefix="videos/", count=videos, size=_size, etag=_etag,
+                key=lambda i: f"videos/{_uri(i)}",
                 near=lambda key: int(key[len("videos/0000000/clip-") : -len(".mp4")] or 0),
             ),
             NamedObjects(
-                prefix="work/units/", count=min(finished + _IN_FLIGHT, videos),
+                prefix="work/units/", size=_size, count=min(finished + _IN_FLIGHT, videos),
                 key=self._unit_key, etag=_etag,
                 near=lambda key: BLOCK_VIDEOS * int(key.split("/")[2] or 0),
             ),
@@ -76,10 +80,53 @@ class Corpus:
         """List the source and fix the plan."""
         return {"shards": self._ensure().head.shards}
 
+    def quick(self) -> dict[str, Any]:
+        """`plan` for those who cannot wait: the same objects, without listing and sorting."""
+        digest, shards, sink = hashlib.sha256(), Shards(self._config), pa.BufferOutputStream()
+        with pq.ParquetWriter(sink, PLAN_SCHEMA, compression="zstd") as writer:
+            for first in range(0, self._videos, PLAN_GROUP_ROWS):
+                indices = range(first, min(first + PLAN_GROUP_ROWS, self._videos))
+                uris = [_uri(index) for index in indices]
+                sizes = [_size(index) for index in indices]
+                etags = [_etag(index) for index in indices]
+                rows = zip(uris, sizes, etags, strict=True)
+                lines = (f"{uri}\0{size}\0{etag}\0{{}}\n" for uri, size, etag in rows)
+                digest.update("".join(lines).encode())
+                columns = {
+                    "uri": uris, "video_id": [video_id(uri) for uri in uris], "size": sizes,
+                    "version": etags, "shard": [shards.of(size) for size in sizes],
+                    "extra": pa.nulls(len(uris), pa.string()),
+                }  # fmt: skip
+                writer.write_table(
+                    pa.table(columns, schema=PLAN_SCHEMA), row_group_size=PLAN_GROUP_ROWS
+                )
+        head = plan_head(
+            self._source(), self._config, tokenizer=_TOKENIZER, listing_digest=digest.hexdigest(),
+            shards=shards,
+        )  # fmt: skip
+        self._work.store.publish("plan.parquet", sink.getvalue().to_pybytes())
+        self._work.store.publish("plan.json", head.model_dump_json(indent=1).encode())
+        return {"shards": head.shards}
+
     def half(self) -> dict[str, Any]:
         """Packs of half the blocks, and the receipts of a block that was under way."""
         plan = load_plan(self._work.store)
         self._pack(plan, range(plan.blocks // 2))
+        receipts = ReceiptStore(plan, self._work.store, [])
+        for row in plan.block(plan.blocks // 2)[:_IN_FLIGHT]:
+            receipts.put(_receipt(row))
+        return {}
+
+    def names(self) -> dict[str, Any]:
+        """`half` for those who cannot wait: all packs are links to one, which nobody opens."""
+        plan = load_plan(self._work.store)
+        self._pack(plan, range(1))
+        folder = self.bucket.folder / "work/receipts"
+        for block in range(1, plan.blocks // 2):
+            (folder / block_folder(block)).mkdir()
+            (folder / block_folder(block) / "000.parquet").hardlink_to(
+                folder / block_folder(0) / "000.parquet"
+            )
         receipts = ReceiptStore(plan, self._work.store, [])
         for row in plan.block(plan.blocks // 2)[:_IN_FLIGHT]:
             receipts.put(_receipt(row))
@@ -176,9 +223,9 @@ class Corpus:
         receipts = ReceiptStore(plan, self._work.store)
         written = _Writer()
         wanted = {block for block in blocks if not receipts.is_packed(block)}
-        for block, rows in _by_block(plan):
-            if block in wanted:
-                receipts.pack(block, {row["video_id"]: written.receipt(row) for row in rows})
+        for block in sorted(wanted):
+            rows = plan.block(block)
+            receipts.pack(block, {row["video_id"]: written.receipt(row) for row in rows})
 
     def _unit_key(self, index: int) -> str:
         block, place = divmod(index, BLOCK_VIDEOS)
@@ -243,18 +290,12 @@ def _commit(spec: ShardSpec, shard: int, videos: int) -> bytes:
     return commit.to_bytes()
 
 
-def _by_block(plan: Plan) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-    rows: list[dict[str, Any]] = []
-    for row in plan.rows():
-        if rows and rows[-1]["block"] != row["block"]:
-            yield rows[-1]["block"], rows
-            rows = []
-        rows.append(row)
-    yield rows[-1]["block"], rows
-
-
 def _uri(index: int) -> str:
     return f"{index // 1000:07d}/clip-{index:09d}.mp4"
+
+
+def _size(index: int) -> int:
+    return 1_000_000 + index % 500_000
 
 
 def _etag(index: int) -> str:

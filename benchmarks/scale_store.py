@@ -31,6 +31,7 @@ class NamedObjects:
     Attributes:
         prefix: All keys begin with it.
         count: How many there are.
+        size: From an index to bytes.
         key: From an index to the key; keys ascend with the index.
         etag: From an index to the ETag.
         near: From a key to an index that is not above its own.
@@ -38,6 +39,7 @@ class NamedObjects:
 
     prefix: str
     count: int
+    size: Callable[[int], int]
     key: Callable[[int], str]
     etag: Callable[[int], str]
     near: Callable[[str], int]
@@ -48,8 +50,8 @@ class NamedObjects:
         for index in range(first, self.count):
             key = self.key(index)
             if key > start:
-                size = 1_000_000 + index % 500_000
-                yield {"Key": key, "Size": size, "ETag": f'"{self.etag(index)}"'}
+                etag = f'"{self.etag(index)}"'
+                yield {"Key": key, "Size": self.size(index), "ETag": etag}
 
 
 class _Body(io.BytesIO):

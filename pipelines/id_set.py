@@ -107,4 +107,4 @@ def _from_hex(ids: Any) -> NDArray[np.uint8]:  # noqa: ANN401  an Arrow array of
         raise ValueError(f"a video id has {_DIGITS} digits")
     text = np.frombuffer(data or b"", np.uint8)[bounds[0] : bounds[-1]]
     nibbles = _NIBBLES[text].reshape(-1, 16, 2)
-    return nibbles[:, :, 0] << 4 | nibbles[:, :, 1]
+    return (nibbles[:, :, 0] * 16 + nibbles[:, :, 1]).astype(np.uint8)

@@ -20,7 +20,7 @@ from schemas.ids import video_id
 from schemas.plan import BLOCK_VIDEOS, PLAN_SCHEMA, ExtraColumn, PlanHead, plan_digest
 from schemas.versions import FORMAT_VERSION
 
-__all__ = ["PLAN_GROUP_ROWS", "PlanDraft", "draft_plan"]
+__all__ = ["PLAN_GROUP_ROWS", "PlanDraft", "Shards", "draft_plan", "plan_head"]
 
 PLAN_GROUP_ROWS = 4 * BLOCK_VIDEOS
 """Rows per row group of ``plan.parquet``: whole blocks."""
@@ -34,9 +34,10 @@ class PlanDraft:
         listing: Everything listed, by URI.
     """
 
-    def __init__(self, head: PlanHead, listing: SortedListing) -> None:
+    def __init__(self, head: PlanHead, listing: SortedListing, config: RunConfig) -> None:
         self.head = head
         self.listing = listing
+        self._config = config
 
     def __enter__(self) -> Self:
         return self
@@ -51,7 +52,7 @@ class PlanDraft:
 
     def tables(self) -> Iterator[pa.Table]:
         """The rows, ``PLAN_GROUP_ROWS`` at a time."""
-        shards = _Shards(self.head.shard_source_bytes)
+        shards = Shards(self._config)
         rows = iter(self.listing)
         while group := list(islice(rows, PLAN_GROUP_ROWS)):
             uris, sizes, versions, extras = zip(*group, strict=True)
@@ -85,41 +86,46 @@ def draft_plan(source: Source, config: RunConfig, *, tokenizer: str) -> PlanDraf
     Raises:
         PipelineError: If nothing is listed, or a URI is listed twice.
     """
-    extra_schema = _extra_columns(source.extra_schema)
     listing = SortedListing(source.objects, extra=_canonical)
     try:
-        shards = _Shards(config.output.shard_source_bytes)
-        count = num_bytes = last = 0
+        shards = Shards(config)
         digest = hashlib.sha256()
         for lines in _lines(listing):
             digest.update("".join(line for line, _ in lines).encode())
             for _, size in lines:
-                num_bytes += size
-                last = shards.of(size)
-            count += len(lines)
-        if not count:
+                shards.of(size)
+        if not shards.videos:
             raise PipelineError(f"no objects to tokenise in {source.root} (see source.include)")
-        identity: dict[str, Any] = {
-            "listing_digest": digest.hexdigest(),
-            "analysis": config.analysis_identity(),
-            "tokenizer": tokenizer,
-            "format_version": FORMAT_VERSION,
-        }
-        head = PlanHead(
-            plan_id=plan_digest(**identity),
-            source_root=source.root,
-            videos=count,
-            num_bytes=num_bytes,
-            shards=last + 1,
-            split=config.output.split,
-            shard_source_bytes=config.output.shard_source_bytes,
-            extra_schema=extra_schema,
-            **identity,
+        head = plan_head(
+            source, config, tokenizer=tokenizer, listing_digest=digest.hexdigest(), shards=shards
         )
     except BaseException:
         listing.close()
         raise
-    return PlanDraft(head, listing)
+    return PlanDraft(head, listing, config)
+
+
+def plan_head(
+    source: Source, config: RunConfig, *, tokenizer: str, listing_digest: str, shards: Shards
+) -> PlanHead:
+    """The head of a plan whose objects have all been given their shard."""
+    identity: dict[str, Any] = {
+        "listing_digest": listing_digest,
+        "analysis": config.analysis_identity(),
+        "tokenizer": tokenizer,
+        "format_version": FORMAT_VERSION,
+    }
+    return PlanHead(
+        plan_id=plan_digest(**identity),
+        source_root=source.root,
+        videos=shards.videos,
+        num_bytes=shards.num_bytes,
+        shards=shards.count,
+        split=config.output.split,
+        shard_source_bytes=config.output.shard_source_bytes,
+        extra_schema=_extra_columns(source.extra_schema),
+        **identity,
+    )
 
 
 def _lines(listing: SortedListing) -> Iterator[list[tuple[str, int]]]:
@@ -134,19 +140,31 @@ def _lines(listing: SortedListing) -> Iterator[list[tuple[str, int]]]:
         yield part
 
 
-class _Shards:
-    """Gives objects, in their order, their shard."""
+class Shards:
+    """Gives objects, in their order, their shard, and adds them up.
 
-    def __init__(self, target_bytes: int) -> None:
-        self._target_bytes = target_bytes
-        self._shard = self._filled = 0
+    Attributes:
+        count: Shards so far.
+        videos: Objects so far.
+        num_bytes: Their bytes.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._target_bytes = config.output.shard_source_bytes
+        self._filled = 0
+        self.count = 1
+        self.videos = 0
+        self.num_bytes = 0
 
     def of(self, size: int) -> int:
+        """The shard of the next object."""
         if self._filled and self._filled + size > self._target_bytes:
-            self._shard, self._filled = self._shard + 1, 0
+            self.count, self._filled = self.count + 1, 0
         # An empty object still takes its place in the order, but no room.
         self._filled += size
-        return self._shard
+        self.videos += 1
+        self.num_bytes += size
+        return self.count - 1
 
 
 def _extra_columns(schema: pa.Schema) -> tuple[ExtraColumn, ...]:

@@ -18,7 +18,7 @@ import ray
 import torch
 
 from infotok_core.errors import CheckpointError
-from infotok_core.opening import TokenizerIdentity, identify_tokenizer, open_tokenizer
+from infotok_core.opening import TokenizerIdentity, open_tokenizer
 from pipelines.analyse import analyse, analyse_again
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
@@ -41,15 +41,12 @@ from pipelines.statistics import (
 )
 from pipelines.storage import Store
 from pipelines.tokenise import shard_spec, tokenise
+from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 from pipelines.work import WorkFolder
 from schemas.ids import digest
 from schemas.statistics import ElboStatistics
-from schemas.tokens import MAX_CODES
 
 __all__ = ["Corpus"]
-
-_SIDES_OF_KEEP = 16
-"""What `pipelines.geometry` crops sides to multiples of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,20 +70,11 @@ class Corpus:
             PipelineError: If the checkpoint cannot be used.
         """
         store = Store(output, config.output_storage)
-        try:
-            tokenizer = identify_tokenizer(config.tokenizer.checkpoint)
-        except CheckpointError as error:
-            raise PipelineError(f"tokenizer: {error}") from error
-        if tokenizer.shape.codebook_size > MAX_CODES:
-            raise PipelineError(
-                f"tokenizer: {config.tokenizer.checkpoint} has a codebook of "
-                f"{tokenizer.shape.codebook_size:,}: rows hold uint16 tokens, {MAX_CODES:,} at most"
-            )
         return cls(
             config=config,
             output=store,
             work=Store(work, config.output_storage) if work else store.child("_work"),
-            tokenizer=tokenizer,
+            tokenizer=chosen_tokenizer(config),
         )
 
     def check_stores(self) -> None:
@@ -120,7 +108,7 @@ class Corpus:
     def preview(self, input_url: str) -> dict[str, Any]:
         """What a run would do, from a listing alone."""
         source = self._source(input_url)
-        self._check_windows()
+        check_windows(self.config, self.tokenizer)
         with draft_plan(source, self.config, tokenizer=self.tokenizer.fingerprint) as draft:
             head = draft.head
         fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
@@ -132,7 +120,7 @@ class Corpus:
         Raises:
             PipelineError: If the tokenizer does not take the windows of the configuration.
         """
-        self._check_windows()
+        check_windows(self.config, self.tokenizer)
         source = self._source(input_url)
         now: dict[str, Any] = {"tokenizer": self.tokenizer.fingerprint, "work": self.work}
         if not self.config.runtime.relist:
@@ -231,27 +219,6 @@ class Corpus:
             device=device,
             keep_units=keep_units,
         )
-
-    def _check_windows(self) -> None:
-        # Else every video would be decoded before it is set aside.
-        config, shape = self.config, self.tokenizer.shape
-        try:
-            if config.space.mode == "keep" and _SIDES_OF_KEEP % shape.spatial_compression:
-                raise ValueError(
-                    f"space.mode = keep gives sides of multiples of {_SIDES_OF_KEEP}, not "
-                    f"{shape.spatial_compression}"
-                )
-            shape.grid(config.window.frames, config.space.size, config.space.size)
-        except ValueError as error:
-            raise PipelineError(
-                f"tokenizer {config.tokenizer.checkpoint} does not fit window.frames = "
-                f"{config.window.frames} and space.size = {config.space.size}: {error}"
-            ) from error
-        if self.tokenizer.precision not in (None, config.tokenizer.dtype):
-            raise PipelineError(
-                f"tokenizer {config.tokenizer.checkpoint} computes in {self.tokenizer.precision} "
-                f"alone: set tokenizer.dtype = {self.tokenizer.precision}"
-            )
 
     def _source(self, input_url: str) -> Any:  # noqa: ANN401
         roots = (self.output.url, self.work.url)
