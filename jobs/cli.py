@@ -21,6 +21,7 @@ _VERBS = {
     "plan": ("jobs.run", "List the input and fix names, order and shards."),
     "analyse": ("jobs.run", "Pass one: decode and encode every video."),
     "tokenise": ("jobs.run", "Pass two: stored analyses to token shards, at any rate."),
+    "estimate": ("jobs.estimate", "What a corpus will come to, from a sample of it."),
     "validate": ("jobs.validate", "Read a corpus back and check all that it says of itself."),
     "inspect": ("jobs.inspect", "Show a corpus, a work folder, or an object of either."),
     "reconstruct": ("jobs.reconstruct", "Decode tokens to video."),

@@ -6,32 +6,36 @@ plan rows without a receipt ──waves──▶ decode tasks ──uint8 units�
                                             └──────── status rows ────────┴──▶ driver ──▶ receipts
 ```
 
-The driver holds what is in flight and nothing else. A wave ends when Ray is through with it or
-gives up; videos of the wave that have no receipt then are run again, as long as that brings
-anything new. Whatever Ray reports, only receipts count.
+The driver holds what is in flight, and one bit per video that says whether it is finished. A wave
+ends when Ray is through with it or gives up; videos of the wave that have no receipt then are run
+again, as long as that brings anything new. Whatever Ray reports, only receipts count. Behind the
+waves, receipts of finished blocks are packed (`receipt_store`).
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
 import ray.data
 
+from pipelines.block_keeper import BlockKeeper
 from pipelines.errors import PipelineError
+from pipelines.id_set import IdSet
 from pipelines.observe import Progress
 from pipelines.plan import Plan
 from pipelines.ray_stream import StreamEndedError, poll
+from pipelines.receipt_store import ReceiptStore
 from pipelines.receipts import ReceiptBuilder, lost_receipt
 from pipelines.records import Status, table_to_statuses
 from pipelines.spreading import block_bytes, decode_tasks, num_actors, num_decoders
 from pipelines.stages import StageSpec, decode_videos
 from pipelines.tokenizer_actor import AnalyseUnits
+from pipelines.waves import waves
 from pipelines.work import LeftoverUnits
 from schemas.receipts import VideoReceipt
 
@@ -42,9 +46,7 @@ _WRITERS = 8
 log = logging.getLogger(__name__)
 
 
-def analyse(
-    plan: Plan, spec: StageSpec, progress: Progress, only: Container[str] | None = None
-) -> None:
+def analyse(plan: Plan, spec: StageSpec, progress: Progress, only: IdSet | None = None) -> None:
     """Analyse every planned video that has no receipt yet.
 
     Args:
@@ -57,19 +59,18 @@ def analyse(
         PipelineError: If Ray gives up again and again (actors that cannot start, no more nodes):
             nothing is wrong with the videos, so they are not set aside.
     """
-    finished = spec.work.finished_videos()
-    planned = _counted(plan, finished, progress, only)
-    rows = (row for row in planned if row["video_id"] not in finished)
-    progress.start()
-    # Listed once: waves of a large corpus must not list all units again and again.
-    leftovers = spec.work.leftover_units(finished)
-    for wave in _batched(rows, spec.config.runtime.wave_videos):
-        for row in _rounds(wave, leftovers, spec, progress, spec.work.put_receipt):
-            spec.work.put_receipt(lost_receipt(row, attempts=spec.config.limits.attempts))
+    keeper = BlockKeeper(plan, spec.work)
+    size = spec.config.runtime.wave_videos
+    for wave in waves(plan, keeper.finished, only, progress, size):
+        for row in _rounds(wave, _leftovers(wave, spec), spec, progress, keeper.put):
+            keeper.put(lost_receipt(row, attempts=spec.config.limits.attempts))
             progress.item_done(row["size"], quarantined=True)
+        keeper.wave_done(wave)
 
 
-def analyse_again(rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Progress) -> None:
+def analyse_again(
+    plan: Plan, rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Progress
+) -> None:
     """Make the unit objects of analysed videos once more, and prove that they are the same.
 
     Args:
@@ -78,7 +79,8 @@ def analyse_again(rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Pro
     Raises:
         PipelineError: If a video gives other units than its receipt says.
     """
-    before = {receipt.video_id: receipt for receipt in spec.work.receipts(_ids(rows))}
+    receipts = ReceiptStore(plan, spec.work.store, {row["block"] for row in rows})
+    before = {receipt.video_id: receipt for receipt in receipts.read(rows)}
     rows = [row for row in rows if before[row["video_id"]].status == "analysed"]
 
     def compare(receipt: VideoReceipt) -> None:
@@ -88,15 +90,15 @@ def analyse_again(rows: Sequence[dict[str, Any]], spec: StageSpec, progress: Pro
                 "a library changed. Analyse into another work folder (--work)."
             )
 
-    lost = _rounds(rows, spec.work.leftover_units(), spec, progress, compare)
+    lost = _rounds(rows, _leftovers(rows, spec), spec, progress, compare)
     if lost:
         raise PipelineError(
             f"{lost[0]['uri']} and {len(lost) - 1} more could not be analysed again"
         )
 
 
-def _ids(rows: Iterable[dict[str, Any]]) -> Iterator[str]:
-    return (row["video_id"] for row in rows)
+def _leftovers(rows: Iterable[Mapping[str, Any]], spec: StageSpec) -> LeftoverUnits:
+    return spec.work.leftover_units(sorted({row["block"] for row in rows}))
 
 
 def _rounds(
@@ -121,24 +123,8 @@ def _rounds(
         if rows:
             why = cause or "no reason given"
             log.warning("%d videos have no result yet (%s); running them again", len(rows), why)
-            leftovers = spec.work.leftover_units()
+            leftovers = _leftovers(rows, spec)
     return list(rows)
-
-
-def _counted(
-    plan: Plan, finished: Container[str], progress: Progress, only: Container[str] | None
-) -> Iterator[dict[str, Any]]:
-    # A resumed run starts its bar where the last one stopped. One more pass over the plan, but
-    # counting as the waves go would let the ETA jump.
-    for row in _wanted(plan, only):
-        if row["video_id"] in finished:
-            progress.done += 1
-            progress.done_bytes += row["size"]
-    yield from _wanted(plan, only)
-
-
-def _wanted(plan: Plan, only: Container[str] | None) -> Iterator[dict[str, Any]]:
-    return (row for row in plan.rows() if only is None or row["video_id"] in only)
 
 
 class _Wave:
@@ -240,9 +226,3 @@ def _statuses(
         )
         for batch in poll(dataset, progress):
             yield from table_to_statuses(batch)
-
-
-def _batched(rows: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch

@@ -184,6 +184,9 @@ class RuntimeConfig(_Frozen):
     """Tokenizer actors; None: one per GPU, or on CPU one per two cores."""
     decoders: Annotated[int, Field(ge=1)] | None = None
     """Concurrent decode tasks; None: Ray decides from the free CPUs."""
+    relist: bool = True
+    """A resume lists the source again, and names what changed before it starts. False: it trusts
+    the plan; a video that changed is then set aside when it is decoded."""
     wave_videos: Annotated[int, Field(ge=1)] = 4096
     units_per_call: Annotated[int, Field(ge=1, le=64)] = 1
     second_pass: Literal["reuse", "recompute"] = "reuse"

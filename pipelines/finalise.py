@@ -6,13 +6,14 @@ The manifest is written last of all; until then a reader sees data files and no 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from infotok_core.shape import TokenShape
 from pipelines.card import dataset_card, report_html
 from pipelines.errors import AccountingError, IncompleteError, PipelineError
+from pipelines.garbage import collect_garbage
+from pipelines.read_ahead import read_ahead
 from pipelines.shards import ShardSpec
 from pipelines.sinks.energon import energon_files
 from pipelines.statistics import QUARANTINE, SUMMARY
@@ -23,9 +24,11 @@ from schemas.statistics import ElboStatistics
 from schemas.summary import AnalysisSummary
 from schemas.versions import FormatError
 
-__all__ = ["collect_garbage", "finalise"]
+__all__ = ["finalise"]
 
 MANIFEST = "meta/manifest.parquet"
+
+_READERS = 16
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +68,7 @@ def finalise(spec: ShardSpec, statistics: ElboStatistics, tokenizer: TokenShape)
         for path, data in energon_files(commits.files):
             output.replace(path, data)
     output.replace(MANIFEST, encode_manifest(commits.files))
-    collect_garbage(spec)
+    collect_garbage(spec.plan, spec.work.store, spec.output)
     return _summary(info, summary)
 
 
@@ -73,20 +76,22 @@ def _commits(spec: ShardSpec) -> _Commits:
     totals = TotalsBuilder()
     files: list[Any] = []
     videos = 0
-    for shard in range(spec.plan.head.shards):
-        try:
-            commit = ShardCommit.from_bytes(spec.work.store.read(spec.commit_path(shard)))
-        except FileNotFoundError as error:
-            raise IncompleteError(
-                f"shard {shard} is not committed; run `infotok tokenise`"
-            ) from error
-        except FormatError as error:
-            path = spec.work.store.full(spec.commit_path(shard))
-            raise PipelineError(f"{path} is damaged: {error}") from error
+    shards = range(spec.plan.head.shards)
+    for _, commit in read_ahead(shards, lambda shard: _commit(spec, shard), ahead=_READERS):
         files.extend(commit.files)
         totals.merge(commit.totals)
         videos += commit.videos
     return _Commits(files=files, videos=videos, totals=totals.freeze())
+
+
+def _commit(spec: ShardSpec, shard: int) -> ShardCommit:
+    path = spec.commit_path(shard)
+    try:
+        return ShardCommit.from_bytes(spec.work.store.read(path))
+    except FileNotFoundError as error:
+        raise IncompleteError(f"shard {shard} is not committed; run `infotok tokenise`") from error
+    except FormatError as error:
+        raise PipelineError(f"{spec.work.store.full(path)} is damaged: {error}") from error
 
 
 def _check(commits: _Commits, summary: AnalysisSummary) -> None:
@@ -161,21 +166,3 @@ def _summary(info: CorpusInfo, summary: AnalysisSummary) -> dict[str, Any]:
         "frames_dropped": summary.num_frames_dropped,
         "tokenizer": info.tokenizer.fingerprint,
     }
-
-
-def collect_garbage(spec: ShardSpec) -> None:
-    """Delete what no receipt and no commit speaks of: starts, units of quarantined videos."""
-    store = spec.work.store
-    for folder in (spec.output, store):
-        folder.delete_leftovers()
-    store.delete_folder("attempts")
-    known = set(_unit_paths(spec))
-    for path, _ in list(store.list("units")):
-        if path not in known:
-            store.delete(path)
-
-
-def _unit_paths(spec: ShardSpec) -> Iterator[str]:
-    for receipt in spec.work.receipts(row["video_id"] for row in spec.plan.rows()):
-        for entry in receipt.units:
-            yield entry.path

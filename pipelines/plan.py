@@ -7,105 +7,126 @@ moment, so that nothing changed is ever mixed with something older.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
-import json
+import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
-from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
-from pipelines.sources import Source, SourceObject
+from pipelines.errors import IncompleteError, PlanMismatchError
+from pipelines.id_set import IdSet
+from pipelines.plan_draft import PLAN_GROUP_ROWS, PlanDraft, draft_plan
+from pipelines.sorted_listing import ListedObject
+from pipelines.sources import Source
 from pipelines.storage import Store
-from schemas.ids import video_id
-from schemas.plan import PLAN_SCHEMA, ExtraColumn, PlanHead, plan_digest
-from schemas.versions import FORMAT_VERSION, FormatError
+from schemas.plan import BLOCK_VIDEOS, PLAN_SCHEMA, PlanHead
+from schemas.versions import FormatError
 
-__all__ = ["Plan", "ensure_plan", "load_plan", "make_plan"]
+__all__ = ["Plan", "ensure_plan", "known_plan", "load_plan"]
 
 _TABLE = "plan.parquet"
 _HEAD = "plan.json"
-_ROWS_PER_GROUP = 16_384
 _NAMED = 5
+_SHARD = PLAN_SCHEMA.get_field_index("shard")
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A stored plan: its head in memory, its rows read from the store as they are needed."""
+    """A stored plan: its head in memory, its rows read from the store as they are needed.
+
+    Rows are dicts of the columns of `PLAN_SCHEMA`, and ``block``: see `BLOCK_VIDEOS`.
+    """
 
     head: PlanHead
     work: Store
 
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """Every planned video, in plan order; one row group in memory at a time."""
-        file = pq.ParquetFile(io.BytesIO(self.work.read(_TABLE)))
-        for batch in file.iter_batches(_ROWS_PER_GROUP):
-            yield from batch.to_pylist()
+    @property
+    def blocks(self) -> int:
+        """How many blocks; the last one may be short."""
+        return -(-self.head.videos // BLOCK_VIDEOS)
+
+    def block_videos(self, block: int) -> int:
+        """Videos of a block."""
+        return min(BLOCK_VIDEOS, self.head.videos - block * BLOCK_VIDEOS)
+
+    def rows(self, wanted: NDArray[np.bool_] | None = None) -> Iterator[dict[str, Any]]:
+        """Planned videos, in plan order; one row group in memory at a time.
+
+        Args:
+            wanted: One truth value per video; a group of rows without any is not read. None: all.
+        """
+        with self._opened() as file:
+            for group in range(file.num_row_groups):
+                start = group * PLAN_GROUP_ROWS
+                part = None if wanted is None else wanted[start : start + PLAN_GROUP_ROWS]
+                if part is None or part.any():
+                    yield from _rows(file.read_row_group(group), start, part)
+
+    def columns(
+        self, *names: str, wanted: NDArray[np.bool_] | None = None
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Some columns in plan order: the number of the first row, and some thousand rows.
+
+        Args:
+            wanted: One truth value per video; a table without any is left out. None: all.
+        """
+        with self._opened() as file:
+            for group in range(file.num_row_groups):
+                start = group * PLAN_GROUP_ROWS
+                if wanted is None or wanted[start : start + PLAN_GROUP_ROWS].any():
+                    yield start, file.read_row_group(group, columns=list(names))
+
+    def among(self, ids: IdSet | None) -> NDArray[np.bool_]:
+        """For each video, whether it is one of these; None: all are."""
+        if ids is None:
+            return np.ones(self.head.videos, bool)
+        found = np.zeros(self.head.videos, bool)
+        for start, table in self.columns("video_id"):
+            found[start : start + table.num_rows] = ids.among(table["video_id"])
+        return found
+
+    def block(self, block: int) -> list[dict[str, Any]]:
+        """The videos of a block, in plan order; no other rows are read than those of its group."""
+        first = block * BLOCK_VIDEOS
+        wanted = np.zeros(self.head.videos, bool)
+        wanted[first : first + BLOCK_VIDEOS] = True
+        return list(self.rows(wanted))
 
     def shard(self, shard: int) -> list[dict[str, Any]]:
-        """The videos of one shard, in plan order."""
-        data = io.BytesIO(self.work.read(_TABLE))
-        return pq.read_table(data, filters=[("shard", "=", shard)]).to_pylist()
+        """The videos of one shard, in plan order; only the row groups that hold it are read."""
+        found: list[dict[str, Any]] = []
+        with self._opened() as file:
+            for group in range(file.num_row_groups):
+                spread = file.metadata.row_group(group).column(_SHARD).statistics
+                if spread.min <= shard <= spread.max:
+                    table = file.read_row_group(group)
+                    inside = table["shard"].to_numpy() == shard
+                    found += _rows(table, group * PLAN_GROUP_ROWS, inside)
+        return found
+
+    @contextlib.contextmanager
+    def _opened(self) -> Generator[pq.ParquetFile]:
+        with self.work.open(_TABLE) as data, pq.ParquetFile(data, pre_buffer=True) as file:
+            yield file
 
 
-def make_plan(source: Source, config: RunConfig, *, tokenizer: str) -> tuple[PlanHead, pa.Table]:
-    """List, sort, shard. Opens no video.
-
-    Args:
-        tokenizer: Fingerprint of the tokenizer.
-
-    Raises:
-        PipelineError: If nothing is listed, or a manifest lists a URI twice.
-    """
-    objects = sorted(source.objects, key=lambda item: item.uri)
-    if not objects:
-        raise PipelineError(f"no objects to tokenise in {source.root} (see source.include)")
-    for before, item in itertools.pairwise(objects):
-        if before.uri == item.uri:
-            raise PipelineError(f"the input lists {item.uri} more than once")
-    shards = _shards(objects, config.output.shard_source_bytes)
-    table = pa.table(
-        {
-            "uri": [item.uri for item in objects],
-            "video_id": [video_id(item.uri) for item in objects],
-            "size": [item.size for item in objects],
-            "version": [item.version for item in objects],
-            "shard": shards,
-            "extra": [_canonical(item.extra) if item.extra else None for item in objects],
-        },
-        schema=PLAN_SCHEMA,
-    )
-    listing = hashlib.sha256()
-    for item in objects:
-        extra = _canonical(item.extra) if item.extra else "{}"
-        line = f"{item.uri}\0{item.size}\0{item.version}\0{extra}\n"
-        listing.update(line.encode())
-    identity: dict[str, Any] = {
-        "listing_digest": listing.hexdigest(),
-        "analysis": config.analysis_identity(),
-        "tokenizer": tokenizer,
-        "format_version": FORMAT_VERSION,
-    }
-    head = PlanHead(
-        plan_id=plan_digest(**identity),
-        source_root=source.root,
-        videos=len(objects),
-        num_bytes=sum(item.size for item in objects),
-        shards=shards[-1] + 1,
-        split=config.output.split,
-        shard_source_bytes=config.output.shard_source_bytes,
-        extra_schema=_extra_columns(source.extra_schema),
-        **identity,
-    )
-    return head, table
+def _rows(
+    table: pa.Table, start: int, wanted: NDArray[np.bool_] | None
+) -> Iterator[dict[str, Any]]:
+    places = np.arange(table.num_rows) if wanted is None else np.flatnonzero(wanted)
+    if len(places) < table.num_rows:
+        table = table.take(places)
+    for place, row in zip(places.tolist(), table.to_pylist(), strict=True):
+        row["block"] = (start + place) // BLOCK_VIDEOS
+        yield row
 
 
 def ensure_plan(source: Source, config: RunConfig, *, tokenizer: str, work: Store) -> Plan:
@@ -117,16 +138,37 @@ def ensure_plan(source: Source, config: RunConfig, *, tokenizer: str, work: Stor
         PlanMismatchError: If an object changed or vanished, or the configuration or the tokenizer
             is another; the message says what.
     """
-    head, table = make_plan(source, config, tokenizer=tokenizer)
+    with draft_plan(source, config, tokenizer=tokenizer) as draft:
+        if not work.exists(_HEAD):
+            work.publish(_TABLE, draft.parquet())
+            work.publish(_HEAD, draft.head.model_dump_json(indent=1).encode())
+            return Plan(head=draft.head, work=work)
+        plan = load_plan(work)
+        was, now = plan.head, draft.head
+        if (was.plan_id, was.shard_source_bytes) != (now.plan_id, now.shard_source_bytes):
+            _explain(plan, draft)
+        return plan
+
+
+def known_plan(source: Source, config: RunConfig, *, tokenizer: str, work: Store) -> Plan | None:
+    """The plan that is there, if there is one, without listing the source.
+
+    A video that changed since is found when it is decoded, and set aside; one that is analysed
+    already is not looked at again.
+
+    Raises:
+        PlanMismatchError: If source, configuration or tokenizer are not those of the plan.
+    """
     if not work.exists(_HEAD):
-        sink = io.BytesIO()
-        pq.write_table(table, sink, row_group_size=_ROWS_PER_GROUP, compression="zstd")
-        work.publish(_TABLE, sink.getvalue())
-        work.publish(_HEAD, head.model_dump_json(indent=1).encode())
-        return Plan(head=head, work=work)
+        return None
     plan = load_plan(work)
-    if (plan.head.plan_id, plan.head.shard_source_bytes) != (head.plan_id, head.shard_source_bytes):
-        _explain(plan, head, table)
+    changes = _setting_changes(
+        plan.head, config.analysis_identity(), tokenizer, config.output.shard_source_bytes
+    )
+    if plan.head.source_root != source.root:
+        changes.append(f"source: was {plan.head.source_root}, is {source.root}")
+    if changes:
+        raise _mismatch(plan, changes, len(changes))
     return plan
 
 
@@ -149,34 +191,65 @@ def load_plan(work: Store) -> Plan:
         raise PlanMismatchError(f"{work.full(_HEAD)} cannot be used: {error}") from error
 
 
-def _explain(plan: Plan, head: PlanHead, table: pa.Table) -> None:
-    changes = _differences("", plan.head.analysis, head.analysis)
-    if plan.head.tokenizer != head.tokenizer:
-        changes.append(f"tokenizer: was {plan.head.tokenizer[:16]}…, is {head.tokenizer[:16]}…")
-    if plan.head.shard_source_bytes != head.shard_source_bytes:
-        was, now = plan.head.shard_source_bytes, head.shard_source_bytes
-        changes.append(f"output.shard_source_bytes: was {was}, is {now}")
-    added: list[str] = []
+def _explain(plan: Plan, draft: PlanDraft) -> None:
+    head = draft.head
+    changes = _setting_changes(plan.head, head.analysis, head.tokenizer, head.shard_source_bytes)
+    count, added, num_added = len(changes), list[str](), 0
     if plan.head.listing_digest != head.listing_digest:
-        before = {row["uri"]: (row["size"], row["version"], row["extra"]) for row in plan.rows()}
-        for row in table.to_pylist():
-            was = before.pop(row["uri"], None)
+        for uri, was, now in _joined(plan, draft):
             if was is None:
-                added.append(row["uri"])
-            elif was != (row["size"], row["version"], row["extra"]):
-                changes.append(f"{row['uri']}: changed since it was planned")
-        changes += [f"{uri}: gone from the source" for uri in before]
+                num_added += 1
+                added += [uri] if len(added) < _NAMED else []
+            elif was != now:
+                count += 1
+                what = "gone from the source" if now is None else "changed since it was planned"
+                changes += [f"{uri}: {what}"] if len(changes) < _NAMED else []
     if changes:
-        shown = "\n  ".join(changes[:_NAMED])
-        more = f"\n  … and {len(changes) - _NAMED} more" if len(changes) > _NAMED else ""
-        raise PlanMismatchError(
-            f"{plan.work.url} belongs to another run:\n  {shown}{more}\n"
-            "Use another work folder (--work), or restore what changed."
-        )
+        raise _mismatch(plan, changes, count)
     log.warning(
         "%d objects were added to the source after it was planned and are not part of this run: %s",
-        len(added), ", ".join(added[:_NAMED]),
+        num_added, ", ".join(added),
     )  # fmt: skip
+
+
+def _mismatch(plan: Plan, changes: list[str], count: int) -> PlanMismatchError:
+    shown = "\n  ".join(changes[:_NAMED])
+    more = f"\n  … and {count - _NAMED} more" if count > _NAMED else ""
+    return PlanMismatchError(
+        f"{plan.work.url} belongs to another run:\n  {shown}{more}\n"
+        "Use another work folder (--work), or restore what changed."
+    )
+
+
+def _setting_changes(
+    was: PlanHead, analysis: dict[str, Any], tokenizer: str, shard_source_bytes: int
+) -> list[str]:
+    changes = _differences("", was.analysis, analysis)
+    if was.tokenizer != tokenizer:
+        changes.append(f"tokenizer: was {was.tokenizer[:16]}…, is {tokenizer[:16]}…")
+    if was.shard_source_bytes != shard_source_bytes:
+        changes.append(
+            f"output.shard_source_bytes: was {was.shard_source_bytes}, is {shard_source_bytes}"
+        )
+    return changes
+
+
+def _joined(
+    plan: Plan, draft: PlanDraft
+) -> Iterator[tuple[str, ListedObject | None, ListedObject | None]]:
+    """Each URI with what was planned and what is listed; both come in the order of their URIs."""
+    planned: Iterator[ListedObject] = (
+        (row["uri"], row["size"], row["version"], row["extra"]) for row in plan.rows()
+    )
+    listed = iter(draft.listing)
+    was, now = next(planned, None), next(listed, None)
+    while was is not None or now is not None:
+        uri = min(item[0] for item in (was, now) if item is not None)
+        mine = was if was is not None and was[0] == uri else None
+        theirs = now if now is not None and now[0] == uri else None
+        yield uri, mine, theirs
+        was = next(planned, None) if mine is not None else was
+        now = next(listed, None) if theirs is not None else now
 
 
 def _differences(prefix: str, was: Any, now: Any) -> list[str]:  # noqa: ANN401  JSON values
@@ -187,26 +260,3 @@ def _differences(prefix: str, was: Any, now: Any) -> list[str]:  # noqa: ANN401 
             for line in _differences(f"{prefix}.{key}".lstrip("."), was.get(key), now.get(key))
         ]
     return [] if was == now else [f"{prefix}: was {was}, is {now}"]
-
-
-def _shards(objects: list[SourceObject], target_bytes: int) -> list[int]:
-    shards: list[int] = []
-    shard = filled = 0
-    for item in objects:
-        if filled and filled + item.size > target_bytes:
-            shard, filled = shard + 1, 0
-        shards.append(shard)
-        # An empty object still takes its place in the order, but no room.
-        filled += item.size
-    return shards
-
-
-def _extra_columns(schema: pa.Schema) -> tuple[ExtraColumn, ...]:
-    try:
-        return tuple(ExtraColumn.of(field) for field in schema)
-    except ValueError as error:
-        raise PipelineError(f"manifest: {error}") from error
-
-
-def _canonical(value: Any) -> str:  # noqa: ANN401  JSON values
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), default=str)

@@ -18,14 +18,16 @@ import ray
 import torch
 
 from infotok_core.errors import CheckpointError
-from infotok_core.opening import TokenizerIdentity, identify_tokenizer, open_tokenizer
+from infotok_core.opening import TokenizerIdentity, open_tokenizer
 from pipelines.analyse import analyse, analyse_again
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
 from pipelines.observe import Progress, RunControl
-from pipelines.plan import Plan, ensure_plan, load_plan, make_plan
+from pipelines.plan import Plan, ensure_plan, known_plan, load_plan
+from pipelines.plan_draft import draft_plan
 from pipelines.reachable import check_reachable
+from pipelines.receipt_store import ReceiptStore
 from pipelines.shards import shard_spec
 from pipelines.sources import open_source
 from pipelines.stages import StageSpec
@@ -40,15 +42,12 @@ from pipelines.statistics import (
 )
 from pipelines.storage import Store
 from pipelines.tokenise import tokenise
+from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 from pipelines.work import WorkFolder
 from schemas.ids import digest
 from schemas.statistics import ElboStatistics
-from schemas.tokens import MAX_CODES
 
 __all__ = ["Corpus"]
-
-_SIDES_OF_KEEP = 16
-"""What `pipelines.geometry` crops sides to multiples of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,20 +71,11 @@ class Corpus:
             PipelineError: If the checkpoint cannot be used.
         """
         store = Store(output, config.output_storage)
-        try:
-            tokenizer = identify_tokenizer(config.tokenizer.checkpoint)
-        except CheckpointError as error:
-            raise PipelineError(f"tokenizer: {error}") from error
-        if tokenizer.shape.codebook_size > MAX_CODES:
-            raise PipelineError(
-                f"tokenizer: {config.tokenizer.checkpoint} has a codebook of "
-                f"{tokenizer.shape.codebook_size:,}: rows hold uint16 tokens, {MAX_CODES:,} at most"
-            )
         return cls(
             config=config,
             output=store,
             work=Store(work, config.output_storage) if work else store.child("_work"),
-            tokenizer=tokenizer,
+            tokenizer=chosen_tokenizer(config),
         )
 
     def check_stores(self) -> None:
@@ -119,8 +109,9 @@ class Corpus:
     def preview(self, input_url: str) -> dict[str, Any]:
         """What a run would do, from a listing alone."""
         source = self._source(input_url)
-        self._check_windows()
-        head, _ = make_plan(source, self.config, tokenizer=self.tokenizer.fingerprint)
+        check_windows(self.config, self.tokenizer)
+        with draft_plan(source, self.config, tokenizer=self.tokenizer.fingerprint) as draft:
+            head = draft.head
         fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
         return {"output": self.output.url, "work": self.work.url, **head.model_dump(include=fields)}
 
@@ -130,11 +121,14 @@ class Corpus:
         Raises:
             PipelineError: If the tokenizer does not take the windows of the configuration.
         """
-        self._check_windows()
+        check_windows(self.config, self.tokenizer)
         source = self._source(input_url)
-        return ensure_plan(
-            source, self.config, tokenizer=self.tokenizer.fingerprint, work=self.work
-        )
+        now: dict[str, Any] = {"tokenizer": self.tokenizer.fingerprint, "work": self.work}
+        if not self.config.runtime.relist:
+            plan = known_plan(source, self.config, **now)
+            if plan is not None:
+                return plan
+        return ensure_plan(source, self.config, **now)
 
     def forget_quarantined(self, reasons: Sequence[str] = ()) -> int:
         """Drop the receipts of quarantined videos (with these reasons), so that they run again.
@@ -145,16 +139,19 @@ class Corpus:
         Returns:
             The number of receipts dropped.
         """
-        folder = self._work_folder(load_plan(self.work), "cpu")
+        plan = load_plan(self.work)
+        receipts = ReceiptStore(plan, self.work)
         dropped = 0
-        for receipt in folder.receipts(row["video_id"] for row in load_plan(self.work).rows()):
-            failure = receipt.failure
-            if failure is not None and (not reasons or failure.reason in reasons):
-                self.work.delete(f"videos/{receipt.video_id}.json")
-                dropped += 1
-        if dropped:
-            self.work.delete(STATISTICS)
-            self.work.delete(SUMMARY)
+        for block in range(plan.blocks):
+            rows = receipts.quarantined(block)
+            videos = [row.video_id for row in rows if not reasons or row.reason in reasons]
+            if videos and not dropped:
+                # First: what is frozen must not outlive the receipts that it was made from.
+                self.work.delete(STATISTICS)
+                self.work.delete(SUMMARY)
+            if videos:
+                receipts.reopen(block, videos)
+            dropped += len(videos)
         return dropped
 
     def analyse(self, control: RunControl) -> ElboStatistics:
@@ -168,7 +165,7 @@ class Corpus:
         sample = sample_videos(plan, self.config.statistics.sample)
         check_sample(plan, spec.work, sample)
         if sample is not None:
-            num_bytes = sum(row["size"] for row in plan.rows() if row["video_id"] in sample)
+            num_bytes = sum(row["size"] for row in plan.rows(plan.among(sample)))
             first = self._progress(control, "analyse sample", len(sample), num_bytes)
             analyse(plan, spec, first, only=sample)
             control.say(first.line())
@@ -206,7 +203,7 @@ class Corpus:
             stages = self._stage_spec(plan, control, keep_units=True)
             again = self._progress(control, "recompute", plan.head.videos, plan.head.num_bytes)
             again.start()
-            tokenise(spec, progress, lambda rows: analyse_again(rows, stages, again))
+            tokenise(spec, progress, lambda rows: analyse_again(plan, rows, stages, again))
         control.say(progress.line())
         return finalise(spec, statistics, self.tokenizer.shape)
 
@@ -223,27 +220,6 @@ class Corpus:
             device=device,
             keep_units=keep_units,
         )
-
-    def _check_windows(self) -> None:
-        # Else every video would be decoded before it is set aside.
-        config, shape = self.config, self.tokenizer.shape
-        try:
-            if config.space.mode == "keep" and _SIDES_OF_KEEP % shape.spatial_compression:
-                raise ValueError(
-                    f"space.mode = keep gives sides of multiples of {_SIDES_OF_KEEP}, not "
-                    f"{shape.spatial_compression}"
-                )
-            shape.grid(config.window.frames, config.space.size, config.space.size)
-        except ValueError as error:
-            raise PipelineError(
-                f"tokenizer {config.tokenizer.checkpoint} does not fit window.frames = "
-                f"{config.window.frames} and space.size = {config.space.size}: {error}"
-            ) from error
-        if self.tokenizer.precision not in (None, config.tokenizer.dtype):
-            raise PipelineError(
-                f"tokenizer {config.tokenizer.checkpoint} computes in {self.tokenizer.precision} "
-                f"alone: set tokenizer.dtype = {self.tokenizer.precision}"
-            )
 
     def _source(self, input_url: str) -> Any:  # noqa: ANN401
         roots = (self.output.url, self.work.url)

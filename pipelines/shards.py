@@ -12,13 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
-from infotok_core.router import select
 from pipelines.config import RunConfig
-from pipelines.errors import PipelineError
+from pipelines.dealt_rows import dealt_row
 from pipelines.plan import Plan
+from pipelines.rate_rules import rate_rule
+from pipelines.receipt_store import ReceiptStore
 from pipelines.sinks.energon import energon_tar_index
 from pipelines.sinks.parquet import parquet_bytes
 from pipelines.sinks.webdataset import tar_bytes
@@ -26,13 +26,12 @@ from pipelines.storage import Store
 from pipelines.work import WorkFolder
 from schemas.ids import digest
 from schemas.manifest import DataFile, ShardCommit, TotalsBuilder
-from schemas.rates import RateRule, TokenDealer, solve_rule
+from schemas.rates import RateRule, TokenDealer
 from schemas.statistics import ElboStatistics
-from schemas.tokens import NUM_CODES, rows_to_table, token_row
-from schemas.units import decode_unit, window_sum
-from schemas.windows import StreamFacts, WindowAnalysis
+from schemas.tokens import NUM_CODES, rows_to_table
+from schemas.units import decode_unit
 
-__all__ = ["ShardSpec", "rate_rule", "shard_spec", "tokenise_shard"]
+__all__ = ["ShardSpec", "shard_spec", "tokenise_shard"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,31 +56,6 @@ class ShardSpec:
     def commit_path(self, shard: int) -> str:
         """Name of a shard's commit record in the work folder."""
         return f"commits/{self.key[:16]}/{shard:06d}.json"
-
-
-def rate_rule(config: RunConfig, statistics: ElboStatistics) -> RateRule:
-    """Solve the routing of the configuration over the corpus.
-
-    Raises:
-        PipelineError: If the asked rate cannot be met.
-    """
-    routing = config.routing
-    limits = {"rate": routing.rate, "min_rate": routing.min_rate}
-    if routing.router == "static":
-        return RateRule.static(routing.rate)
-    if routing.expected_elbo is not None:
-        return RateRule.expected(routing.expected_elbo, **limits)
-    if statistics.is_sample and not statistics.bins.weighted:
-        raise PipelineError(
-            f"the sample of {statistics.num_sampled} videos holds no window with information: "
-            "analyse with a larger statistics.sample into another work folder (--work)"
-        )
-    if routing.budget == "paper":
-        return RateRule.paper(statistics.bins, **limits)
-    try:
-        return solve_rule(statistics.bins, **limits)
-    except ValueError as error:
-        raise PipelineError(f"routing: {error}") from error
 
 
 def shard_spec(
@@ -161,40 +135,23 @@ def _encode(
 
 def _rows(spec: ShardSpec, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     dealer = TokenDealer(spec.rule)
-    receipts = spec.work.receipts(row["video_id"] for row in videos)
-    for row, receipt in zip(videos, receipts, strict=True):
+    receipts = ReceiptStore(spec.plan, spec.work.store, {row["block"] for row in videos})
+    for row, receipt in zip(videos, receipts.read(videos), strict=True):
         if receipt.failure is not None:
             continue
         facts = receipt.stream_facts()
         extra = json.loads(row["extra"]) if row["extra"] else {}
         for entry in receipt.units:
             for window in decode_unit(spec.work.read_unit(entry)):
-                yield _row(spec, dealer, window, facts, row, extra)
-
-
-def _row(
-    spec: ShardSpec,
-    dealer: TokenDealer,
-    window: WindowAnalysis,
-    facts: StreamFacts,
-    video: dict[str, Any],
-    extra: dict[str, Any],
-) -> dict[str, Any]:
-    cells = window.codes.size
-    total = window_sum(window.information)
-    count, rate = dealer.deal(total, cells)
-    keep = select(window.information.reshape(-1), count)
-    return token_row(
-        window,
-        np.asarray(keep, bool).reshape(window.codes.shape),
-        facts=facts,
-        video=video["video_id"],
-        source=video["uri"],
-        tokenizer=spec.plan.head.tokenizer,
-        rate_target=rate,
-        num_codes=spec.num_codes,
-        extra=extra,
-    )
+                yield dealt_row(
+                    window,
+                    dealer,
+                    facts,
+                    row,
+                    tokenizer=spec.plan.head.tokenizer,
+                    num_codes=spec.num_codes,
+                    extra=extra,
+                )
 
 
 def _parts(rows: Iterator[dict[str, Any]], target_bytes: int) -> Iterator[list[dict[str, Any]]]:

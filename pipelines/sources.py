@@ -135,16 +135,21 @@ def _split_glob(url: str) -> tuple[str, str]:
 
 
 def _list(
-    store: Store, config: SourceConfig, exclude_roots: Sequence[str], *, glob: str = "/**"
+    store: Store, config: SourceConfig, exclude_roots: Sequence[str], *, glob: str | None = None
 ) -> Iterator[SourceObject]:
     walk = _walk_local if store.local else _walk_remote
+    # One that matches every name is not asked ten million times.
+    include = None if "*" in config.include else config.include
+    choosy = glob is not None or include is not None or bool(config.exclude)
     try:
         for item in walk(store, exclude_roots):
-            path = unquote_path(item.uri)
-            included = any(_matches(path, pattern) for pattern in config.include)
-            excluded = any(_matches(path, pattern) for pattern in config.exclude)
-            if _matches(path, glob) and included and not excluded:
-                yield item
+            if choosy:
+                path = unquote_path(item.uri)
+                included = include is None or any(_matches(path, pattern) for pattern in include)
+                excluded = any(_matches(path, pattern) for pattern in config.exclude)
+                if not included or excluded or not (glob is None or _matches(path, glob)):
+                    continue
+            yield item
     except OSError as error:
         raise PipelineError(f"input {store.url} cannot be listed: {error}") from error
 
@@ -193,13 +198,14 @@ def _walk_remote(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceO
     )
     for info in store.find(store.url):
         name = info["name"]
-        hidden = any(part.startswith(".") for part in name[len(base) :].split("/"))
+        path = name[len(base) :]
+        hidden = path.startswith(".") or "/." in path
         # A name that ends in a slash marks an empty folder.
         if name.startswith(base) and not (
-            name.endswith("/") or hidden or name.startswith(excluded)
+            name.endswith("/") or hidden or (excluded and name.startswith(excluded))
         ):
             yield SourceObject(
-                uri=quote_path(name[len(base) :]),
+                uri=quote_path(path),
                 size=int(info["size"] or 0),
                 version=object_version(info),
             )

@@ -57,6 +57,7 @@ def decode_tasks(rows: Sequence[dict[str, Any]], num_decoders: int) -> Iterator[
             ("video_id", pa.string()),
             ("size", pa.int64()),
             ("version", pa.string()),
+            ("block", pa.int32()),
             ("stored_units", pa.list_(pa.int32())),
         ]
     )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.decode import DecodeError, DecodeRequest, DecoderProcess
 from pipelines.errors import StorageError
+from pipelines.receipt_store import block_folder
 from pipelines.records import (
     DecodedUnit,
     Status,
@@ -83,9 +84,9 @@ class DecodeVideos:
 
     def _video(self, row: dict[str, Any]) -> Iterator[pa.Table]:
         limits = self._spec.config.limits
-        attempt = self._spec.work.claim(
-            row["video_id"], run_id=self._spec.run_id, limit=limits.attempts
-        )
+        work, run_id = self._spec.work, self._spec.run_id
+        name = work.start_name(block_folder(row["block"]), row["video_id"])
+        attempt = work.claim(name, run_id=run_id, limit=limits.attempts)
         if attempt > limits.attempts:
             detail = f"workers died {limits.attempts} times while they decoded it"
             yield self._end(row, attempt - 1, _failure(FailureReason.WORKER_LOST, detail))
@@ -109,7 +110,7 @@ class DecodeVideos:
         else:
             yield self._end(row, attempt, None, decoder)
         if attempt > 1:
-            self._spec.work.release(row["video_id"], run_id=self._spec.run_id, starts=attempt)
+            work.release(name, run_id=run_id, starts=attempt)
 
     def _units(self, decoder: DecoderProcess, row: dict[str, Any]) -> Iterator[DecodedUnit]:
         memory = _UnitMemory()
@@ -129,15 +130,20 @@ class DecodeVideos:
         return DecodedUnit(
             video=row["video_id"],
             unit_index=unit_index,
-            path=self._spec.work.unit_path(row["video_id"], row["version"], unit_index),
+            path=self._path(row, unit_index),
             spans=tuple(spans),
             frames_NTHWC=memory.take(unit_index, len(spans)),
         )
 
     def _stored(self, row: dict[str, Any], unit_index: int) -> Status:
-        work = self._spec.work
-        path = work.unit_path(row["video_id"], row["version"], unit_index)
-        return stored_unit(path, row["video_id"], unit_index, work.store.read(path))
+        path = self._path(row, unit_index)
+        data = self._spec.work.store.read(path)
+        return stored_unit(path, row["video_id"], unit_index, data)
+
+    def _path(self, row: dict[str, Any], unit_index: int) -> str:
+        return self._spec.work.unit_path(
+            row["video_id"], row["version"], unit_index, block=row["block"]
+        )
 
     def _request(self, row: dict[str, Any]) -> DecodeRequest:
         config = self._spec.config

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from pipelines.errors import AccountingError, IncompleteError, PlanMismatchError
+from pipelines.id_set import IdSet
 from pipelines.plan import Plan
-from pipelines.work import IdSet, WorkFolder
+from pipelines.receipt_store import ReceiptStore
+from pipelines.work import WorkFolder
 from schemas.failures import FailureReason
 from schemas.quarantine import encode_quarantine, quarantine_row
 from schemas.receipts import VideoReceipt
@@ -54,7 +56,8 @@ def sample_videos(plan: Plan, fraction: float) -> IdSet | None:
     count = max(round(fraction * videos), _LEAST_SAMPLED)
     if count >= videos:
         return None
-    return IdSet(row["video_id"] for row in plan.rows()).lowest(count)
+    ids = IdSet.of_columns(table["video_id"] for _, table in plan.columns("video_id"))
+    return ids.lowest(count)
 
 
 def check_sample(plan: Plan, work: WorkFolder, sample: IdSet | None) -> None:
@@ -85,8 +88,7 @@ def freeze_sample(plan: Plan, work: WorkFolder, sample: IdSet) -> ElboStatistics
     if work.store.exists(STATISTICS):
         return load_statistics(plan, work)
     fold = StatisticsFold()
-    videos = (row["video_id"] for row in plan.rows() if row["video_id"] in sample)
-    for receipt in _receipts(work, videos):
+    for receipt in _receipts(plan, work, plan.rows(plan.among(sample))):
         fold.add_video(receipt.bins)
     statistics = _frozen(fold, plan)
     work.store.publish(STATISTICS, statistics.to_bytes(indent=1))
@@ -112,7 +114,7 @@ def freeze_statistics(plan: Plan, work: WorkFolder, sample: IdSet | None = None)
     reasons: Counter[FailureReason] = Counter()
     counts: Counter[str] = Counter()
     quarantined: list[dict[str, Any]] = []
-    for receipt in _receipts(work, (row["video_id"] for row in plan.rows())):
+    for receipt in _receipts(plan, work, plan.rows()):
         fold.add_video(receipt.bins)
         if sample is not None and receipt.video_id in sample:
             part.add_video(receipt.bins)
@@ -136,9 +138,11 @@ def freeze_statistics(plan: Plan, work: WorkFolder, sample: IdSet | None = None)
     return statistics
 
 
-def _receipts(work: WorkFolder, videos: Iterator[str]) -> Iterator[VideoReceipt]:
+def _receipts(
+    plan: Plan, work: WorkFolder, rows: Iterator[dict[str, Any]]
+) -> Iterator[VideoReceipt]:
     try:
-        yield from work.receipts(videos)
+        yield from ReceiptStore(plan, work.store).read(rows)
     except FileNotFoundError as error:
         raise IncompleteError(
             f"{work.store.url}: not every planned video is analysed yet "

@@ -13,8 +13,9 @@ import hashlib
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ import fsspec
 
 from pipelines.config import StorageConfig
 from pipelines.errors import ConflictError, StorageError
+from pipelines.store_listing import (
+    entries_local,
+    entries_remote,
+    find_local,
+    find_remote,
+    find_s3,
+)
 
 __all__ = ["Store", "is_local", "storage_options"]
 
@@ -30,6 +38,7 @@ _PROBE = "_probe-"
 # AWS answers 409 to a conditional write while another one of the name is under way, and asks to
 # try again; so long, until that one has settled.
 _CONFLICT_WAITS_S = (0.1, 0.4, 1.6, 6.4)
+_DELETED_AT_ONCE = 1000
 
 
 def is_local(url: str) -> bool:
@@ -94,6 +103,10 @@ class Store:
             filesystem.connect()
         return filesystem
 
+    @property
+    def _is_s3(self) -> bool:
+        return self.url.startswith(("s3://", "s3a://"))
+
     def child(self, path: str) -> Store:
         """The store rooted at a folder of this one."""
         return Store(self.full(path), self.config)
@@ -124,7 +137,19 @@ class Store:
         """
         if self.local:
             return Path(self.full(path)).read_bytes()
-        return self.remote("cat_file", self.full(path))
+        # In parts at the same time s3fs would ask for the size of even the smallest object first.
+        whole = {"max_concurrency": 1} if self._is_s3 else {}
+        return self.remote("cat_file", self.full(path), **whole)
+
+    def open(self, path: str) -> Any:  # noqa: ANN401  a binary file object
+        """The object as a seekable file, of which only what is asked for is read.
+
+        Raises:
+            FileNotFoundError: If there is none.
+        """
+        if self.local:
+            return Path(self.full(path)).open("rb")
+        return self.remote("open", self.full(path), "rb", cache_type="none")
 
     def exists(self, path: str) -> bool:
         """Whether the object is there."""
@@ -133,37 +158,30 @@ class Store:
         return self.remote("exists", self.full(path))
 
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Objects below the folder ``prefix``: (path, bytes), in path order within a folder."""
+        """Objects below the folder ``prefix``: (path, bytes), in path order within a folder.
+
+        Streamed on a disk and on S3, so the number of objects costs no memory.
+        """
         root = self.full(prefix).rstrip("/")
         if self.local:
-            yield from self._list_local(Path(root))
+            for path, size in find_local(Path(root), hidden=_TEMPORARY):
+                yield path.relative_to(self.url).as_posix(), size
             return
         base, below = (f"{url.split('://', 1)[1]}/" for url in (self.url, root))
         for info in self.find(root):
             if info["name"].startswith(below) and not info["name"].endswith("/"):
                 yield info["name"][len(base) :], int(info["size"])
 
-    def find(self, url: str) -> Sequence[dict[str, Any]]:
-        """What fsspec knows of each remote object below the folder ``url``, in path order.
+    def entries(self, prefix: str) -> tuple[list[str], list[str]]:
+        """Names of the folders and of the files right below the folder ``prefix``, in order."""
+        root = self.full(prefix)
+        if self.local:
+            return entries_local(Path(root), hidden=_TEMPORARY)
+        return entries_remote(self.remote, root)
 
-        Not fsspec's ``walk``, which leaves out folders it may not list, without a word.
-        """
-        try:
-            found = self.remote("find", url, detail=True)
-        except FileNotFoundError:
-            return []
-        return [found[name] for name in sorted(found)]
-
-    def _list_local(self, root: Path) -> Iterator[tuple[str, int]]:
-        for folder, folders, names in os.walk(root):
-            folders.sort()
-            for name in sorted(names):
-                if name.startswith(_TEMPORARY):
-                    continue
-                path = Path(folder, name)
-                # A file may vanish between listing and stat: another run collects garbage.
-                with contextlib.suppress(FileNotFoundError):
-                    yield path.relative_to(self.url).as_posix(), path.stat().st_size
+    def find(self, url: str) -> Iterator[dict[str, Any]]:
+        """What fsspec knows of each remote object below the folder ``url``, in path order."""
+        return (find_s3 if self._is_s3 else find_remote)(self.remote, url)
 
     def create(self, path: str, data: bytes) -> bool:
         """Write an object if there is none; whole or not at all. False if the name was taken."""
@@ -209,19 +227,31 @@ class Store:
             else:
                 self.remote("rm_file", self.full(path))
 
+    def delete_all(self, paths: Iterable[str]) -> None:
+        """Remove many objects, with as few requests as the store allows."""
+        iterator = iter(paths)
+        while batch := list(islice(iterator, _DELETED_AT_ONCE)):
+            if self._is_s3:
+                self.remote("rm", [self.full(path) for path in batch])
+                continue
+            for path in batch:
+                self.delete(path)
+
     def delete_folder(self, prefix: str) -> None:
-        """Remove every object below ``prefix``; no error if there is none."""
+        """Remove every object below ``prefix``; no error if there is none.
+
+        What somebody writes there meanwhile may stay.
+        """
         if not self.local:
-            paths = [self.full(path) for path, _ in self.list(prefix)]
-            if paths:
-                self.remote("rm", paths)
+            self.delete_all(path for path, _ in self.list(prefix))
             return
         for folder, folders, names in os.walk(self.full(prefix), topdown=False):
             for name in names:
                 Path(folder, name).unlink(missing_ok=True)
             for name in folders:
-                Path(folder, name).rmdir()
-        with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):
+                    Path(folder, name).rmdir()
+        with contextlib.suppress(OSError):
             Path(self.full(prefix)).rmdir()
 
     def delete_leftovers(self) -> None:

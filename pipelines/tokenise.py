@@ -16,6 +16,7 @@ import ray.data
 from pipelines.errors import PipelineError
 from pipelines.observe import Progress
 from pipelines.ray_stream import StreamEndedError, poll
+from pipelines.receipt_store import ReceiptStore
 from pipelines.shards import ShardSpec, tokenise_shard
 
 __all__ = ["tokenise"]
@@ -54,9 +55,10 @@ def tokenise(
     for shards, rows in _groups(waiting, spec):
         recompute(rows)
         _rounds(shards, spec, progress)
-        for receipt in spec.work.receipts(row["video_id"] for row in rows):
-            for entry in receipt.units:
-                spec.work.store.delete(entry.path)
+        receipts = ReceiptStore(spec.plan, spec.work.store, {row["block"] for row in rows})
+        spec.work.store.delete_all(
+            entry.path for receipt in receipts.read(rows) for entry in receipt.units
+        )
 
 
 def _groups(

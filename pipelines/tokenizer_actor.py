@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 
 import pyarrow as pa
 import torch
@@ -53,7 +54,8 @@ class AnalyseUnits:
             if isinstance(item, Status):
                 done.append(item)
                 continue
-            name = unit_id(item.video, item.unit_index)
+            folder = PurePosixPath(item.path).parent.name
+            name = self._spec.work.start_name(folder, unit_id(item.video, item.unit_index))
             attempt = self._spec.work.claim(name, run_id=run_id, limit=limit)
             if attempt > 1:
                 # Whoever held it died. Alone it can only fail itself, not those it came with.

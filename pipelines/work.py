@@ -3,78 +3,44 @@
 ```
 plan.json plan.parquet        the listing, fixed
 analysis.json                 on what kind of device, in what precision pass one computes
-units/{unit_id}-{key}.parquet analysis of 16 windows: codes and information
+units/{block}/{unit_id}-{key}.parquet
+                              analysis of 16 windows: codes and information
 videos/{video_id}.json        receipt: the video is finished, one way or the other
-attempts/{id}/{run}-{n}       a start, noted before it happens: survives the death of its worker
+receipts/{block}/…            all receipts of a block in one object: see `receipt_store`
+attempts/{block}/{id}/{run}-{n}
+                              a start, noted before it happens: survives the death of its worker
 statistics.json               the frozen statistics of pass one
 commits/{tokens_key}/{shard}.json
 ```
 
-"Done" is always an object one can list. The key in a unit's name is a digest of everything its
-content depends on, the version of the source object included, so that an object of an older
-source, tokenizer or policy is never taken for a current one.
+A block is 4096 consecutive videos of the plan: what is asked of a few videos is a listing of their
+folders, however large the corpus is. "Done" is always an object one can list. The key in a unit's
+name is a digest of everything its content depends on, the version of the source object included, so
+that an object of an older source, tokenizer or policy is never taken for a current one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from array import array
-from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Container, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pipelines.errors import PipelineError, PlanMismatchError
+from pipelines.read_ahead import read_ahead
+from pipelines.receipt_store import block_folder
 from pipelines.storage import Store
 from schemas.ids import digest, unit_id
-from schemas.receipts import UnitEntry, VideoReceipt
-from schemas.versions import FormatError
+from schemas.receipts import UnitEntry
 
-__all__ = ["IdSet", "LeftoverUnits", "WorkFolder"]
+__all__ = ["LeftoverUnits", "WorkFolder"]
 
-_READERS = 16
+_LISTERS = 16
 
 LeftoverUnits = dict[str, list[tuple[int, str]]]
 """Video id to (unit index, key) of stored units."""
-
-
-class IdSet:
-    """Video ids at 16 bytes each: ten million of them are 160 MB, as strings they would be 1 GB."""
-
-    def __init__(self, ids: Iterator[str]) -> None:
-        packed = b"".join(bytes.fromhex(item) for item in ids)
-        halves = np.frombuffer(packed, dtype=">u8").reshape(-1, 2).astype(np.uint64)
-        order = np.lexsort((halves[:, 1], halves[:, 0]))
-        # Sorted. Arrays of the standard library: `bisect` asks them ten times faster than NumPy's.
-        self._high = array("Q", halves[order, 0].tobytes())
-        self._low = array("Q", halves[order, 1].tobytes())
-
-    def __len__(self) -> int:
-        return len(self._high)
-
-    def lowest(self, count: int) -> IdSet:
-        """The first ``count`` ids in their order.
-
-        Ids are hashes, so this is a random sample; it depends on the set alone, and a larger one
-        holds every smaller one.
-        """
-        part = IdSet(iter(()))
-        part._high, part._low = self._high[:count], self._low[:count]
-        return part
-
-    def __contains__(self, video: str) -> bool:
-        high, low = int(video[:16], 16), int(video[16:], 16)
-        index = bisect_left(self._high, high)
-        while index < len(self._high) and self._high[index] == high:
-            if self._low[index] == low:
-                return True
-            index += 1
-        return False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,62 +55,32 @@ class WorkFolder:
     store: Store
     analysis_key: str
 
-    def unit_path(self, video: str, version: str, unit_index: int) -> str:
+    def unit_path(self, video: str, version: str, unit_index: int, *, block: int) -> str:
         """Name of a unit object."""
-        return f"units/{unit_id(video, unit_index)}-{self._unit_key(version)}.parquet"
+        name = f"{unit_id(video, unit_index)}-{self._unit_key(version)}.parquet"
+        return f"units/{block_folder(block)}/{name}"
 
     def _unit_key(self, version: str) -> str:
         return digest([self.analysis_key, version])[:12]
 
-    def leftover_units(self, finished: Container[str] = ()) -> LeftoverUnits:
-        """Units of videos that are not finished, in one listing: what killed runs left behind."""
+    def leftover_units(self, blocks: Iterable[int]) -> LeftoverUnits:
+        """Units stored in some blocks, a listing for each: what killed runs left behind."""
         found: LeftoverUnits = defaultdict(list)
-        for path, _ in self.store.list("units"):
-            video, unit, key = path.removeprefix("units/").removesuffix(".parquet").split("-")
-            if video not in finished:
+        folders = (f"units/{block_folder(block)}" for block in blocks)
+        for folder, paths in read_ahead(folders, self._names, ahead=_LISTERS):
+            for path in paths:
+                name = path.removeprefix(f"{folder}/").removesuffix(".parquet")
+                video, unit, key = name.split("-")
                 found[video].append((int(unit[1:]), key))
         return dict(found)
+
+    def _names(self, folder: str) -> list[str]:
+        return [path for path, _ in self.store.list(folder)]
 
     def stored_units(self, leftovers: LeftoverUnits, video: str, version: str) -> list[int]:
         """Indices of the units of a video that need not be encoded again, in order."""
         key = self._unit_key(version)
         return sorted(index for index, found in leftovers.get(video, ()) if found == key)
-
-    def finished_videos(self) -> IdSet:
-        """Ids of all videos that have a receipt: one listing, no reads."""
-        return IdSet(
-            path.removeprefix("videos/").removesuffix(".json")
-            for path, _ in self.store.list("videos")
-        )
-
-    def put_receipt(self, receipt: VideoReceipt) -> None:
-        """Publish the receipt of a finished video."""
-        path = f"videos/{receipt.video_id}.json"
-        self.store.publish(path, receipt.model_dump_json().encode())
-
-    def receipt(self, video: str) -> VideoReceipt:
-        """The receipt of a video.
-
-        Raises:
-            FileNotFoundError: If it is not finished.
-            PipelineError: If the receipt is damaged.
-        """
-        path = f"videos/{video}.json"
-        try:
-            return VideoReceipt.from_bytes(self.store.read(path))
-        except FormatError as error:
-            raise PipelineError(f"{self.store.full(path)} is damaged: {error}") from error
-
-    def receipts(self, videos: Iterator[str]) -> Iterator[VideoReceipt]:
-        """Receipts in the order asked for, read ahead by a few threads."""
-        with ThreadPoolExecutor(_READERS) as pool:
-            pending: list[Any] = []
-            for video in videos:
-                pending.append(pool.submit(self.receipt, video))
-                if len(pending) > 4 * _READERS:
-                    yield pending.pop(0).result()
-            for future in pending:
-                yield future.result()
 
     def read_unit(self, entry: UnitEntry) -> bytes:
         """A unit object, proved to be the one the receipt speaks of.
@@ -167,7 +103,7 @@ class WorkFolder:
         return data
 
     def claim(self, name: str, *, run_id: str, limit: int) -> int:
-        """Note a start before it happens.
+        """Note a start before it happens. Names of starts: `start_name`.
 
         Starts are counted per run: a driver that is killed and started again says nothing about
         the video it was busy with, a worker that dies under a living driver does.
@@ -191,6 +127,20 @@ class WorkFolder:
         """
         for number in range(1, starts + 1):
             self.store.delete(f"attempts/{name}/{run_id}-{number}")
+
+    @staticmethod
+    def start_name(folder: str, name: str) -> str:
+        """By what the starts of a video or unit are counted.
+
+        Args:
+            folder: Of its block (`block_folder`).
+            name: Video or unit id.
+        """
+        return f"{folder}/{name}"
+
+    def forget_starts(self, block: int) -> None:
+        """Forget all starts in a block, all of whose videos are finished."""
+        self.store.delete_folder(f"attempts/{block_folder(block)}")
 
     def ensure_analysis(self, document: dict[str, Any]) -> None:
         """Fix how pass one computes, or prove that it still computes in the same way.

@@ -175,8 +175,9 @@ class ElboAccumulator:
     def __init__(self, *parts: ElboBins) -> None:
         self._bins: dict[int, list[int]] = {}
         self._mean_sum = 0
-        self._lowest: Fraction | None = None
-        self._highest: Fraction | None = None
+        # (numerator, denominator), not reduced: a million Fractions are seconds.
+        self._lowest: tuple[int, int] | None = None
+        self._highest: tuple[int, int] | None = None
         for part in parts:
             self.merge(part)
 
@@ -194,7 +195,7 @@ class ElboAccumulator:
             raise ValueError(f"not a window: sum {total} over {tokens} positions")
         self._count(bin_index(total, tokens), 1, tokens, total)
         self._mean_sum += _fixed_mean(total, tokens)
-        self._stretch(Fraction(total, tokens << _SUM_BITS))
+        self._stretch((total, tokens << _SUM_BITS))
 
     def merge(self, part: ElboBins) -> None:
         """Count all windows of ``part``."""
@@ -203,7 +204,7 @@ class ElboAccumulator:
         self._mean_sum += part.mean_sum
         for end in (part.lowest, part.highest):
             if end is not None:
-                self._stretch(Fraction(*end))
+                self._stretch(end)
 
     def freeze(self) -> ElboBins:
         """What was counted so far; later calls do not change it."""
@@ -220,10 +221,19 @@ class ElboAccumulator:
         counts[1] += tokens
         counts[2] += weighted
 
-    def _stretch(self, elbo: Fraction) -> None:
-        self._lowest = elbo if self._lowest is None else min(self._lowest, elbo)
-        self._highest = elbo if self._highest is None else max(self._highest, elbo)
+    def _stretch(self, elbo: tuple[int, int]) -> None:
+        if self._lowest is None or _less(elbo, self._lowest):
+            self._lowest = elbo
+        if self._highest is None or _less(self._highest, elbo):
+            self._highest = elbo
 
 
-def _ratio(value: Fraction | None) -> tuple[int, int] | None:
-    return None if value is None else (value.numerator, value.denominator)
+def _less(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    return one[0] * other[1] < other[0] * one[1]
+
+
+def _ratio(value: tuple[int, int] | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    reduced = Fraction(*value)
+    return reduced.numerator, reduced.denominator

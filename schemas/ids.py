@@ -45,6 +45,8 @@ def quote_path(path: str | bytes) -> str:
     Raises:
         ValueError: If the text holds a surrogate that stands for no byte.
     """
+    if isinstance(path, str) and path.isascii() and path.isprintable() and "%" not in path:
+        return path
     try:
         raw = path if isinstance(path, bytes) else path.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError as error:

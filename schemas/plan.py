@@ -18,7 +18,10 @@ from schemas.ids import digest
 from schemas.tables import not_null, nullable
 from schemas.tokens import TOKEN_SCHEMA
 
-__all__ = ["PLAN_SCHEMA", "ExtraColumn", "PlanHead", "plan_digest"]
+__all__ = ["BLOCK_VIDEOS", "PLAN_SCHEMA", "ExtraColumn", "PlanHead", "plan_digest"]
+
+BLOCK_VIDEOS = 4096
+"""Consecutive rows of a plan whose receipts become one object, and whose units share a folder."""
 
 PLAN_SCHEMA = pa.schema(
     [

@@ -214,19 +214,24 @@ class StatisticsFold:
 
     def __init__(self) -> None:
         self._bins = ElboAccumulator()
-        self._moments = VideoMoments()
+        # The fields of `VideoMoments`: as documents, one per video, they cost more than all else.
+        self._moments = [0, 0, 0, 0]
         self._num_sampled = 0
 
     def add_video(self, bins: ElboBins) -> None:
         """Count a video by the bins of its receipt: empty if it was quarantined."""
         self._bins.merge(bins)
-        self._moments += VideoMoments.of(bins)
+        tokens, weighted = bins.tokens, bins.weighted
+        self._add_moments(1 if tokens else 0, tokens**2, weighted**2, tokens * weighted)
         self._num_sampled += 1
 
     def merge(self, other: ElboStatistics) -> None:
         """Count all videos of another document; that they are others is the caller's word."""
         self._bins.merge(other.bins)
-        self._moments += other.moments
+        moments = other.moments
+        self._add_moments(
+            moments.videos, moments.tokens_squared, moments.weighted_squared, moments.product
+        )
         self._num_sampled += other.num_sampled
 
     def freeze(self, *, plan_id: str, tokenizer: str, num_listed: int) -> ElboStatistics:
@@ -241,10 +246,15 @@ class StatisticsFold:
             plan_id=plan_id,
             tokenizer=tokenizer,
             bins=self._bins.freeze(),
-            moments=self._moments,
+            moments=VideoMoments(
+                **dict(zip(VideoMoments.model_fields, self._moments, strict=True))
+            ),
             num_sampled=self._num_sampled,
             num_listed=num_listed,
         )
+
+    def _add_moments(self, *moments: int) -> None:
+        self._moments = [old + new for old, new in zip(self._moments, moments, strict=True)]
 
 
 def merge_statistics(*parts: ElboStatistics, plan_id: str) -> ElboStatistics:

@@ -14,6 +14,7 @@ from strategies import FACTS, TOKENIZER
 
 from pipelines.config import OutputConfig, RoutingConfig, RunConfig
 from pipelines.plan import Plan, ensure_plan
+from pipelines.receipt_store import ReceiptStore
 from pipelines.receipts import ReceiptBuilder
 from pipelines.records import Status, failure_to_json
 from pipelines.shards import ShardSpec, shard_spec, tokenise_shard
@@ -25,6 +26,7 @@ from pipelines.work import WorkFolder
 from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.ids import WINDOWS_PER_UNIT, unit_id, video_id
 from schemas.manifest import ShardCommit
+from schemas.receipts import VideoReceipt
 from schemas.tokens import unpack_mask
 from schemas.units import encode_unit
 from schemas.windows import WindowAnalysis, WindowSpan
@@ -99,7 +101,7 @@ def _unit_status(
     video: str, index: int, windows: Sequence[WindowAnalysis]
 ) -> tuple[Status, str, bytes]:
     data = encode_unit(windows, video=video, unit_index=index, tokenizer=TOKENIZER)
-    path = f"units/{unit_id(video, index)}-0123456789ab.parquet"
+    path = f"units/000000/{unit_id(video, index)}-0123456789ab.parquet"
     entry, bins = describe_unit(path, unit_id(video, index), data, windows)
     payload = {"unit_index": index, "entry": entry.model_dump(), "bins": bins.model_dump()}
     return Status(kind="unit", video=video, payload=payload), path, data
@@ -117,7 +119,7 @@ def store_video(work: WorkFolder, uri: str, windows: Sequence[WindowAnalysis] | 
             work.store.publish(path, data)
     receipt = builder.receipt(video)
     assert receipt is not None
-    work.put_receipt(receipt)
+    work.store.publish(f"videos/{video}.json", receipt.published())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,12 @@ class Analysed:
     plan: Plan
     work: WorkFolder
     config: RunConfig
+
+    def receipt(self, uri: str) -> VideoReceipt:
+        """The receipt of a video."""
+        rows = [row for row in self.plan.rows() if row["uri"] == uri]
+        [receipt] = ReceiptStore(self.plan, self.work.store).read(rows)
+        return receipt
 
     def spec(self, output: Path | str, **changes: Any) -> ShardSpec:
         """What pass two needs; keywords are fields of the routing or of the output."""

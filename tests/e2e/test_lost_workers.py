@@ -28,6 +28,7 @@ from pipelines.config import RunConfig
 from pipelines.errors import PipelineError, StalledError
 from pipelines.observe import Progress, RunControl
 from pipelines.plan import Plan, ensure_plan
+from pipelines.receipt_store import ReceiptStore
 from pipelines.sources import open_source
 from pipelines.stages import DecodeVideos, StageSpec
 from pipelines.storage import Store
@@ -77,11 +78,10 @@ class Work:
         return self.receipts()
 
     def receipts(self) -> dict[str, VideoReceipt]:
-        ids = (row["video_id"] for row in self.plan.rows())
         found = {}
-        for video in ids:
+        for row in self.plan.rows():
             with contextlib.suppress(FileNotFoundError):
-                receipt = self.spec.work.receipt(video)
+                [receipt] = ReceiptStore(self.plan, self.spec.work.store).read([row])
                 found[receipt.uri] = receipt
         return found
 

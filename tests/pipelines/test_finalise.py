@@ -11,7 +11,8 @@ from work_folders import BROKEN, Analysed, analysed, window
 from infotok_core.config import mini
 from infotok_core.shape import shape_of
 from pipelines.errors import AccountingError, IncompleteError, PipelineError
-from pipelines.finalise import collect_garbage, finalise
+from pipelines.finalise import finalise
+from pipelines.garbage import collect_garbage
 from pipelines.shards import ShardSpec, tokenise_shard
 from pipelines.statistics import SUMMARY, load_statistics
 from pipelines.validate import validate
@@ -148,12 +149,15 @@ def test_garbage_is_what_no_receipt_and_no_commit_speaks_of(done: Analysed, tmp_
     spec = tokenised(done, tmp_path / "out")
     store = spec.work.store
     kept = {path for path, _ in store.list("units")}
+    store.publish(f"units/000001/{'1' * 32}-u00000-abcdefabcdef.parquet", b"of no block")
     store.publish("units/00000000000000000000000000000000-u00000-abcdefabcdef.parquet", b"orphan")
-    store.publish(spec.work.unit_path(video_id("b.mp4"), "v1", 0), b"of a quarantined video")
+    store.publish(
+        spec.work.unit_path(video_id("b.mp4"), "v1", 0, block=0), b"of a quarantined video"
+    )
     spec.work.claim("video", run_id="run", limit=3)
-    for folder in (Path(store.url) / "units", Path(spec.output.url) / "data"):
+    for folder in (Path(store.url) / "units/000000", Path(spec.output.url) / "data"):
         (folder / ".tmp-0123456789abcdef").write_bytes(b"half")
-    collect_garbage(spec)
+    collect_garbage(spec.plan, store, spec.output)
     assert {path for path, _ in store.list("units")} == kept
     assert list(store.list("attempts")) == []
     assert not list(tmp_path.rglob(".tmp-*"))

@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +19,9 @@ from work_folders import source_of
 
 from pipelines.config import RunConfig
 from pipelines.errors import ConflictError, IncompleteError, PipelineError, PlanMismatchError
-from pipelines.plan import Plan, ensure_plan, load_plan, make_plan
+from pipelines.id_set import IdSet
+from pipelines.plan import Plan, ensure_plan, known_plan, load_plan
+from pipelines.plan_draft import draft_plan
 from pipelines.sources import Source
 from pipelines.storage import Store
 from schemas.ids import video_id
@@ -56,17 +59,17 @@ def test_rows_are_sorted_by_uri_and_say_what_was_listed(work: Store):
 
 def test_the_same_listing_in_another_order_gives_the_same_plan():
     backwards = dict(reversed(SIZES.items()))
-    heads = [make_plan(source_of(s), RunConfig(), tokenizer=TOKENIZER) for s in (SIZES, backwards)]
-    assert heads[0][0] == heads[1][0]
-    assert heads[0][1].equals(heads[1][1])
+    plans = [draft_plan(source_of(s), RunConfig(), tokenizer=TOKENIZER) for s in (SIZES, backwards)]
+    assert plans[0].head == plans[1].head
+    assert plans[0].parquet() == plans[1].parquet()
 
 
 def test_the_place_of_the_source_is_not_part_of_the_identity():
     source = source_of(SIZES)
     moved = Source(root="s3://bucket/copy", objects=source_of(SIZES).objects)
     assert (
-        make_plan(source, RunConfig(), tokenizer=TOKENIZER)[0].plan_id
-        == make_plan(moved, RunConfig(), tokenizer=TOKENIZER)[0].plan_id
+        draft_plan(source, RunConfig(), tokenizer=TOKENIZER).head.plan_id
+        == draft_plan(moved, RunConfig(), tokenizer=TOKENIZER).head.plan_id
     )
 
 
@@ -82,8 +85,8 @@ def test_the_place_of_the_source_is_not_part_of_the_identity():
     ],
 )
 def test_what_decides_pass_one_decides_the_plan_id(tables: dict[str, dict[str, Any]]):
-    before = make_plan(source_of(SIZES), RunConfig(), tokenizer=TOKENIZER)[0]
-    after = make_plan(source_of(SIZES), config_of(**tables), tokenizer=TOKENIZER)[0]
+    before = draft_plan(source_of(SIZES), RunConfig(), tokenizer=TOKENIZER).head
+    after = draft_plan(source_of(SIZES), config_of(**tables), tokenizer=TOKENIZER).head
     assert before.plan_id != after.plan_id
 
 
@@ -189,15 +192,16 @@ def test_a_uri_that_is_listed_twice_is_refused():
         objects=iter([*source_of({"a.mp4": 1}).objects, *source_of({"a.mp4": 1}).objects]),
     )
     with pytest.raises(PipelineError, match=r"lists a\.mp4 more than once"):
-        make_plan(twice, RunConfig(), tokenizer=TOKENIZER)
+        draft_plan(twice, RunConfig(), tokenizer=TOKENIZER)
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=40), st.integers(1, 100))
 def test_shards_are_runs_of_videos_up_to_a_number_of_bytes(sizes: list[int], target: int):
     listing = {f"{index:04d}": size for index, size in enumerate(sizes)}
     config = config_of(output={"shard_source_bytes": target})
-    head, table = make_plan(source_of(listing), config, tokenizer=TOKENIZER)
-    shards = table["shard"].to_pylist()
+    draft = draft_plan(source_of(listing), config, tokenizer=TOKENIZER)
+    head = draft.head
+    shards = [shard for table in draft.tables() for shard in table["shard"].to_pylist()]
     assert shards[0] == 0
     assert head.shards == shards[-1] + 1
     assert all(after - before in (0, 1) for before, after in itertools.pairwise(shards))
@@ -240,7 +244,7 @@ def test_extra_columns_are_kept_with_their_types(work: Store):
 def test_an_extra_column_with_a_name_of_ours_is_refused():
     schema = pa.schema([("tokens", pa.string())])
     with pytest.raises(PipelineError, match="'tokens' has the name of one of ours"):
-        make_plan(source_of(SIZES, extra_schema=schema), RunConfig(), tokenizer=TOKENIZER)
+        draft_plan(source_of(SIZES, extra_schema=schema), RunConfig(), tokenizer=TOKENIZER)
 
 
 def test_a_changed_extra_column_is_a_changed_object(work: Store):
@@ -304,3 +308,38 @@ def test_the_table_has_the_schema_of_the_contract(work: Store):
     plan = planned(work, source_of(SIZES))
     table = pq.read_table(Path(plan.work.url) / "plan.parquet")
     assert table.schema.equals(PLAN_SCHEMA)
+
+
+def test_a_plan_is_known_without_looking_at_the_source(work: Store):
+    source = source_of(SIZES)
+    assert known_plan(source, RunConfig(), tokenizer=TOKENIZER, work=work) is None
+    first = planned(work, source)
+    gone = Source(root="/source", objects=source_of({}).objects)
+    plan = known_plan(gone, RunConfig(), tokenizer=TOKENIZER, work=work)
+    assert plan is not None
+    assert plan.head == first.head
+
+
+def test_a_plan_that_is_trusted_must_still_be_of_this_source_and_configuration(work: Store):
+    planned(work, source_of(SIZES))
+    moved = Source(root="/elsewhere", objects=source_of(SIZES).objects)
+    with pytest.raises(PlanMismatchError) as caught:
+        known_plan(moved, config_of(window={"frames": 17}), tokenizer="e" * 64, work=work)
+    for change in ("source: was /source, is /elsewhere", "window.frames: was 33", "tokenizer: was"):
+        assert change in str(caught.value)
+
+
+def test_rows_are_read_by_truth_values_by_block_and_by_id(work: Store):
+    listing = {f"{index:06d}": 1 for index in range(20_000)}
+    plan = planned(work, source_of(listing))
+    assert plan.blocks == 5
+    assert [plan.block_videos(block) for block in (0, 4)] == [4096, 20_000 - 4 * 4096]
+    last = plan.block(4)
+    assert (len(last), last[0]["uri"], last[0]["block"]) == (20_000 - 4 * 4096, "016384", 4)
+    wanted = plan.among(IdSet([video_id("000007"), video_id("019999"), video_id("none")]))
+    assert [(row["uri"], row["block"]) for row in plan.rows(wanted)] == [
+        ("000007", 0),
+        ("019999", 4),
+    ]
+    [(start, table)] = plan.columns("size", wanted=wanted & (np.arange(20_000) > 16_384))
+    assert (start, table.column_names, table.num_rows) == (16_384, ["size"], 20_000 - 16_384)

@@ -37,7 +37,7 @@ def test_units_hold_the_windows_of_the_decoder_side_by_side(video: Path, tmp_pat
         device="cpu",
     )
     size, version = stat_object(Store(str(video.parent)), str(video))
-    row = {"uri": "v.mp4", "video_id": "0" * 32, "size": size, "version": version}
+    row = {"uri": "v.mp4", "video_id": "0" * 32, "size": size, "version": version, "block": 0}
     batch = pa.Table.from_pylist([{**row, "stored_units": []}])
     tables = list(DecodeVideos(spec)(batch))
     sent = [item for table in tables for item in table_to_units(table)]

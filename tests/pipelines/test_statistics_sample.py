@@ -15,6 +15,7 @@ from pipelines.card import dataset_card
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
+from pipelines.id_set import IdSet
 from pipelines.inspect import describe_object
 from pipelines.plan import Plan, ensure_plan
 from pipelines.shards import shard_spec
@@ -27,7 +28,7 @@ from pipelines.statistics import (
     sample_videos,
 )
 from pipelines.storage import Store
-from pipelines.work import IdSet, WorkFolder
+from pipelines.work import WorkFolder
 from schemas.ids import video_id
 from schemas.info import CorpusInfo
 

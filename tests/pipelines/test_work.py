@@ -7,20 +7,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from work_folders import BROKEN, analysed, store_video, window
+from work_folders import analysed, window
 
 from pipelines.config import StorageConfig
 from pipelines.errors import PipelineError, PlanMismatchError
 from pipelines.storage import Store
-from pipelines.work import IdSet, WorkFolder
+from pipelines.work import WorkFolder
 from schemas.ids import video_id
 from schemas.units import decode_unit
 
 pytest_plugins = ["s3"]
-
-ids = st.binary(min_size=16, max_size=16).map(bytes.hex)
 
 
 @pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.s3)])
@@ -32,77 +28,32 @@ def work(request: pytest.FixtureRequest, tmp_path: Path) -> WorkFolder:
     return WorkFolder(store=store, analysis_key="a" * 64)
 
 
-@given(st.lists(ids, max_size=50), st.lists(ids, max_size=10))
-def test_a_set_of_ids_holds_what_was_put_in_and_nothing_else(inside: list[str], other: list[str]):
-    found = IdSet(iter(inside))
-    assert all(item in found for item in inside)
-    assert [item in found for item in other] == [item in set(inside) for item in other]
-    assert len(found) == len(inside)
-
-
-def test_ids_that_end_in_zeros_are_told_apart():
-    # numpy drops the zeros at the end of some byte types.
-    short, long = "00" * 16, "01" + "00" * 15
-    assert long not in IdSet(iter([short]))
-    assert short in IdSet(iter([long, short]))
-
-
-def test_a_finished_video_is_found_by_its_receipt(work: WorkFolder):
-    assert len(work.finished_videos()) == 0
-    store_video(work, "a.mp4", [window(0.1)])
-    store_video(work, "b.mp4", BROKEN)
-    finished = work.finished_videos()
-    assert len(finished) == 2
-    assert video_id("a.mp4") in finished
-    assert video_id("c.mp4") not in finished
-
-
-def test_receipts_come_in_the_order_asked_for(work: WorkFolder):
-    uris = [f"{index}.mp4" for index in range(30)]
-    for uri in uris:
-        store_video(work, uri, [window(0.1)])
-    wanted = [video_id(uri) for uri in reversed(uris)]
-    assert [receipt.video_id for receipt in work.receipts(iter(wanted))] == wanted
-
-
-def test_a_video_that_is_not_finished_has_no_receipt(work: WorkFolder):
-    with pytest.raises(FileNotFoundError):
-        work.receipt(video_id("a.mp4"))
-
-
-def test_a_damaged_receipt_is_named(work: WorkFolder):
-    path = f"videos/{video_id('a.mp4')}.json"
-    work.store.replace(path, b"{")
-    with pytest.raises(PipelineError, match=rf"{path} is damaged"):
-        work.receipt(video_id("a.mp4"))
-
-
 def test_stored_units_are_found_for_this_version_and_key_alone(work: WorkFolder):
     video, other = video_id("a.mp4"), video_id("b.mp4")
     for index in (0, 2):
-        work.store.publish(work.unit_path(video, "v1", index), b"unit")
-    work.store.publish(work.unit_path(video, "v2", 1), b"of another source object")
-    work.store.publish(work.unit_path(other, "v1", 5), b"of another video")
+        work.store.publish(work.unit_path(video, "v1", index, block=3), b"unit")
+    work.store.publish(work.unit_path(video, "v2", 1, block=3), b"of another source object")
+    work.store.publish(work.unit_path(other, "v1", 5, block=4), b"of another block")
     elsewhere = WorkFolder(store=work.store, analysis_key="b" * 64)
-    work.store.publish(elsewhere.unit_path(video, "v1", 3), b"of another tokenizer")
-    leftovers = work.leftover_units()
+    work.store.publish(elsewhere.unit_path(video, "v1", 3, block=3), b"of another tokenizer")
+    leftovers = work.leftover_units([2, 3])
     assert work.stored_units(leftovers, video, "v1") == [0, 2]
     assert work.stored_units(leftovers, video, "v3") == []
     assert elsewhere.stored_units(leftovers, video, "v1") == [3]
-    assert set(work.leftover_units(finished={video})) == {other}
+    assert set(leftovers) == {video}
 
 
 def test_a_unit_is_read_back_as_it_was_stored(tmp_path: Path):
     windows = [window(0.1 * index, index=index) for index in range(20)]
     done = analysed(tmp_path, {"a.mp4": windows})
-    receipt = done.work.receipt(video_id("a.mp4"))
+    receipt = done.receipt("a.mp4")
     read = [w for entry in receipt.units for w in decode_unit(done.work.read_unit(entry))]
     assert [w.span for w in read] == [w.span for w in windows]
 
 
 def test_a_unit_that_is_gone_or_damaged_is_named(tmp_path: Path):
     done = analysed(tmp_path, {"a.mp4": [window(0.1)]})
-    [entry] = done.work.receipt(video_id("a.mp4")).units
+    [entry] = done.receipt("a.mp4").units
     done.work.store.replace(entry.path, b"other bytes")
     with pytest.raises(PipelineError, match=rf"{entry.path} is damaged: sha256"):
         done.work.read_unit(entry)
@@ -120,6 +71,14 @@ def test_starts_are_counted_up_to_the_limit(work: WorkFolder):
 def test_starts_of_another_driver_are_not_held_against_a_video(work: WorkFolder):
     assert [work.claim("video", run_id="first", limit=1) for _ in range(2)] == [1, 2]
     assert work.claim("video", run_id="second", limit=1) == 1
+
+
+def test_starts_of_a_finished_block_are_forgotten_together(work: WorkFolder):
+    here, there = (work.start_name(folder, "video") for folder in ("000007", "000008"))
+    for name in (here, there):
+        assert [work.claim(name, run_id="run", limit=3) for _ in range(2)] == [1, 2]
+    work.forget_starts(7)
+    assert [work.claim(name, run_id="run", limit=3) for name in (here, there)] == [1, 3]
 
 
 def test_no_start_is_counted_twice(work: WorkFolder):

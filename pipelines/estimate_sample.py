@@ -1,0 +1,201 @@
+"""Some videos decoded whole, some of their windows analysed: what an estimate is made from.
+
+Shapes: N windows, T frames, H rows, W columns, C = 3.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from infotok_core.shape import TokenShape
+from infotok_core.tokenizer import valid_latent_frames
+from pipelines.analyser import UnitAnalyser, VideoTokenizer
+from pipelines.config import RunConfig
+from pipelines.decode import DecodedWindow, DecodeError, DecodeRequest, DecoderProcess
+from pipelines.records import DecodedUnit
+from pipelines.sorted_listing import ListedObject
+from pipelines.sources import source_url
+from pipelines.storage import storage_options
+from schemas.failures import FailureReason
+from schemas.ids import WINDOWS_PER_UNIT, video_id
+from schemas.windows import StreamFacts, WindowAnalysis
+
+__all__ = ["SampledVideo", "decode_sample", "time_analysis"]
+
+_WINDOWS_PER_CALL = 32
+"""At most so many windows are held for a call of the tokenizer, 6.5 MB each."""
+
+Clock = Callable[[], float]
+
+
+@dataclass(slots=True, kw_only=True)
+class SampledVideo:
+    """What one video of the sample came to.
+
+    Attributes:
+        facts: None if it was never opened.
+        windows: All of its windows; 0 if it would be set aside.
+        positions: Their tokens at full rate.
+        duration_s: From its first to its last sampled frame.
+        decode_s: Seconds that one decoding process was busy.
+        failure: Why it would be set aside.
+        kept: Windows whose frames wait to be analysed.
+        analysed: What the tokenizer said of them.
+        unit_bytes: Of the unit objects that would hold them.
+    """
+
+    item: ListedObject
+    facts: StreamFacts | None = None
+    windows: int = 0
+    positions: int = 0
+    duration_s: float = 0.0
+    decode_s: float = 0.0
+    failure: FailureReason | None = None
+    kept: list[DecodedWindow] = field(default_factory=list)
+    analysed: list[WindowAnalysis] = field(default_factory=list)
+    unit_bytes: int = 0
+
+    @property
+    def video(self) -> str:
+        """Its id."""
+        return video_id(self.item[0])
+
+    def set_aside(self, reason: FailureReason) -> None:
+        """Nothing of it will be in the corpus."""
+        self.failure = reason
+        self.windows = self.positions = self.unit_bytes = 0
+        self.kept, self.analysed, self.duration_s = [], [], 0.0
+
+
+def decode_sample(
+    items: Sequence[ListedObject],
+    config: RunConfig,
+    *,
+    root: str,
+    shape: TokenShape,
+    windows_per_video: int,
+    clock: Clock,
+) -> Iterator[SampledVideo]:
+    """Decode videos whole, one after the other, and keep frames of some windows of each.
+
+    Which ones follows from the video's id, so that an estimate can be repeated.
+    """
+    with DecoderProcess() as decoder:
+        for item in items:
+            video = SampledVideo(item=item)
+            url = source_url(root, item[0])
+            request = DecodeRequest(
+                url=url,
+                storage_options=storage_options(url, config.source_storage),
+                size=item[1],
+                window=config.window,
+                space=config.space,
+                limits=config.limits,
+            )
+            began = clock()
+            try:
+                _decode(video, decoder.windows(request), shape, windows_per_video)
+            except DecodeError as error:
+                video.set_aside(error.failure.reason)
+            else:
+                video.facts = decoder.facts
+                if not video.windows:
+                    video.set_aside(FailureReason.TOO_SHORT)
+            video.decode_s = clock() - began
+            yield video
+
+
+def _decode(
+    video: SampledVideo, windows: Iterator[DecodedWindow], shape: TokenShape, most: int
+) -> None:
+    choice = random.Random(video.video)
+    start_s = None
+    for window in windows:
+        span = window.span
+        start_s = span.start_time_s if start_s is None else start_s
+        video.duration_s = span.end_time_s - start_s
+        video.positions += _positions(window, shape)
+        video.windows += 1
+        if len(video.kept) < most:
+            video.kept.append(window)
+        elif (place := choice.randrange(video.windows)) < most:
+            video.kept[place] = window
+
+
+def _positions(window: DecodedWindow, shape: TokenShape) -> int:
+    _, height, width, _ = window.frames_THWC.shape
+    latent_frames = valid_latent_frames(window.span.num_frames, shape.temporal_compression)
+    _, rows, columns = shape.grid(len(window.frames_THWC), height, width)
+    return latent_frames * rows * columns
+
+
+def time_analysis(
+    videos: Sequence[SampledVideo], tokenizer: VideoTokenizer, config: RunConfig, *, clock: Clock
+) -> float | None:
+    """Analyse what was kept, in full batches; fills the videos and frees their frames.
+
+    Returns:
+        Seconds per window, the first batch (which warms up) left out if there are others; None
+        if nothing was kept.
+    """
+    batch = config.tokenizer.batch_size if tokenizer.device.type != "cpu" else 1
+    analyser = UnitAnalyser(tokenizer, batch_size=batch)
+    units = [(video, unit) for video in videos for unit in _units(video)]
+    if not units:
+        return None
+    list(analyser.analyse([_first_window(units[0][1])]))
+    seconds = slots = 0.0
+    while units:
+        part: list[tuple[SampledVideo, DecodedUnit]] = []
+        while units and sum(len(unit.spans) for _, unit in part) < _WINDOWS_PER_CALL:
+            part.append(units.pop(0))
+        began = clock()
+        results = list(analyser.analyse([unit for _, unit in part]))
+        seconds += clock() - began
+        slots += _slots([unit for _, unit in part], batch)
+        for (video, _), result in zip(part, results, strict=True):
+            if result.failure is not None:
+                video.set_aside(result.failure.reason)
+            elif video.failure is None:
+                video.analysed += result.windows
+                video.unit_bytes += len(result.data)
+    for video in videos:
+        video.kept = []
+    return seconds / slots
+
+
+def _units(video: SampledVideo) -> Iterator[DecodedUnit]:
+    by_unit: dict[int, list[DecodedWindow]] = defaultdict(list)
+    for window in sorted(video.kept, key=lambda window: window.span.window_index):
+        by_unit[window.span.window_index // WINDOWS_PER_UNIT].append(window)
+    for unit_index, windows in by_unit.items():
+        yield DecodedUnit(
+            video=video.video,
+            unit_index=unit_index,
+            path="",
+            spans=tuple(window.span for window in windows),
+            frames_NTHWC=np.stack([window.frames_THWC for window in windows]),
+        )
+
+
+def _first_window(unit: DecodedUnit) -> DecodedUnit:
+    return DecodedUnit(
+        video=unit.video,
+        unit_index=unit.unit_index,
+        path="",
+        spans=unit.spans[:1],
+        frames_NTHWC=unit.frames_NTHWC[:1],
+    )
+
+
+def _slots(units: Sequence[DecodedUnit], batch: int) -> int:
+    """Windows that the GPU computed, those of padded batches included."""
+    by_shape: dict[tuple[int, ...], int] = defaultdict(int)
+    for unit in units:
+        by_shape[unit.frames_NTHWC.shape[1:]] += len(unit.spans)
+    return sum(-(-count // batch) * batch for count in by_shape.values())

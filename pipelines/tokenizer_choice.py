@@ -1,0 +1,58 @@
+"""The tokenizer of a configuration, and whether the two go together; said before anything runs."""
+
+from __future__ import annotations
+
+from infotok_core.errors import CheckpointError
+from infotok_core.opening import TokenizerIdentity, identify_tokenizer
+from pipelines.config import RunConfig
+from pipelines.errors import PipelineError
+from schemas.tokens import MAX_CODES
+
+__all__ = ["check_windows", "chosen_tokenizer"]
+
+_SIDES_OF_KEEP = 16
+"""What `pipelines.geometry` crops sides to multiples of."""
+
+
+def chosen_tokenizer(config: RunConfig) -> TokenizerIdentity:
+    """Which tokenizer the configuration names.
+
+    Raises:
+        PipelineError: If it cannot be used.
+    """
+    try:
+        tokenizer = identify_tokenizer(config.tokenizer.checkpoint)
+    except CheckpointError as error:
+        raise PipelineError(f"tokenizer: {error}") from error
+    if tokenizer.shape.codebook_size > MAX_CODES:
+        raise PipelineError(
+            f"tokenizer: {config.tokenizer.checkpoint} has a codebook of "
+            f"{tokenizer.shape.codebook_size:,}: rows hold uint16 tokens, {MAX_CODES:,} at most"
+        )
+    return tokenizer
+
+
+def check_windows(config: RunConfig, tokenizer: TokenizerIdentity) -> None:
+    """Prove that the tokenizer takes the windows of the configuration.
+
+    Raises:
+        PipelineError: If not; else every video would be decoded before it is set aside.
+    """
+    shape = tokenizer.shape
+    try:
+        if config.space.mode == "keep" and _SIDES_OF_KEEP % shape.spatial_compression:
+            raise ValueError(
+                f"space.mode = keep gives sides of multiples of {_SIDES_OF_KEEP}, not "
+                f"{shape.spatial_compression}"
+            )
+        shape.grid(config.window.frames, config.space.size, config.space.size)
+    except ValueError as error:
+        raise PipelineError(
+            f"tokenizer {config.tokenizer.checkpoint} does not fit window.frames = "
+            f"{config.window.frames} and space.size = {config.space.size}: {error}"
+        ) from error
+    if tokenizer.precision not in (None, config.tokenizer.dtype):
+        raise PipelineError(
+            f"tokenizer {config.tokenizer.checkpoint} computes in {tokenizer.precision} "
+            f"alone: set tokenizer.dtype = {tokenizer.precision}"
+        )

@@ -1,0 +1,113 @@
+"""``infotok estimate`` on real clips, one of them broken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from evaluations import write_small_checkpoint
+
+from jobs.cli import main
+from pipelines.config import RunConfig
+from pipelines.plan import ensure_plan
+from pipelines.sources import open_source
+from pipelines.statistics import sample_videos
+from pipelines.storage import Store
+
+CLIPS = Path(__file__).parents[2] / "examples/clips"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four clips of 192 frames or so, and the first kilobytes of one of them."""
+    root = tmp_path_factory.mktemp("estimate")
+    shutil.copytree(CLIPS, root / "videos")
+    data = (CLIPS / "car.mp4").read_bytes()
+    (root / "videos/broken.mp4").write_bytes(data[: len(data) // 3])
+    write_small_checkpoint(root / "checkpoint")
+    return root
+
+
+def estimate(folder: Path, *options: object) -> Result:
+    settings = ("space.size=32", "window.frames=17", "tokenizer.cpu_threads=1")
+    arguments = ["estimate", folder / "videos", "--checkpoint", folder / "checkpoint", *options]
+    arguments += [part for setting in settings for part in ("--set", setting)]
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture(scope="module")
+def everything(folder: Path) -> dict[str, Any]:
+    result = estimate(folder, "--sample", 100, "--windows", 3, "--rate", 0.25, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_sample_of_everything_counts_what_a_run_would_find(everything: dict[str, Any]):
+    assert (everything["videos"], everything["sampled"]) == (5, 5)
+    totals = everything["totals"]
+    assert totals["windows"]["value"] == pytest.approx(everything["sampled_windows"])
+    # 17 frames of 32 x 32 pixels, 4 x 8 x 8 compression: 5 x 4 x 4; tails have fewer.
+    windows = everything["sampled_windows"]
+    assert 70 * windows < totals["tokens_at_full_rate"]["value"] <= 80 * windows
+    assert everything["rate"] == pytest.approx(0.25, rel=0.05)
+    for total in totals.values():
+        assert total["low"] == pytest.approx(total["value"])
+        assert total["high"] == pytest.approx(total["value"])
+
+
+def test_a_broken_file_is_part_of_what_is_to_be_expected(everything: dict[str, Any]):
+    assert sum(everything["reasons"].values()) == 1
+    assert everything["totals"]["quarantined_videos"]["value"] == pytest.approx(1)
+
+
+def test_hours_follow_from_a_speed_that_is_given(folder: Path, everything: dict[str, Any]):
+    result = estimate(folder, "--sample", 100, "--windows", 1, "--clips-per-s", 10, "--json")
+    found = json.loads(result.stdout)
+    windows = everything["sampled_windows"]
+    assert found["windows_per_s"] == 10
+    assert found["totals"]["tokenizer_hours"]["value"] == pytest.approx(windows / 36_000)
+
+
+def test_some_of_the_videos_speak_for_all_within_an_interval_that_says_how_it_was_made(
+    folder: Path,
+):
+    result = estimate(folder, "--sample", 3, "--windows", 2, "--set", "output.format=both")
+    assert result.exit_code == 0, result.output
+    assert "5 videos" in result.stdout
+    assert "looked at 3 of them" in result.stdout
+    for name in ("tokens kept", "cpu-hours of the tokenizer", "Parquet files", "WebDataset files"):
+        [line] = [line for line in result.stdout.splitlines() if line.startswith(name)]
+        assert "[" in line
+    assert "bootstrap over the sampled videos" in result.stdout
+    assert result.stderr.count("windows (") + result.stderr.count("TRUNCATED") == 3
+
+
+def test_the_sample_is_that_of_statistics_from_a_sample(folder: Path, tmp_path: Path):
+    config = RunConfig()
+    source = open_source(str(folder / "videos"), config.source, config.source_storage)
+    plan = ensure_plan(source, config, tokenizer="t" * 64, work=Store(str(tmp_path)))
+    sample = sample_videos(plan, 2 / 5)
+    assert sample is not None
+    expected = {row["uri"] for row in plan.rows() if row["video_id"] in sample}
+    result = estimate(folder, "--sample", 2, "--windows", 1)
+    said = {line.split(" ")[1].rstrip(":") for line in result.stderr.splitlines() if "/2 " in line}
+    assert said == expected
+
+
+def test_nothing_but_broken_files_gives_no_tokens(folder: Path, tmp_path: Path):
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/a.mp4").write_bytes(b"not a video")
+    (tmp_path / "checkpoint").symlink_to(folder / "checkpoint")
+    result = estimate(tmp_path, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["reasons"] == {"NOT_A_VIDEO": 1}
+    assert found["totals"]["tokens"]["value"] == 0
+    assert found["windows_per_s"] is None
+    text = estimate(tmp_path).stdout
+    assert "would be set aside: 1 NOT_A_VIDEO" in text
+    assert "one video tells nothing of others" in text
