@@ -30,6 +30,8 @@ def engine() -> Generator[RunControl]:
     with their exit codes (for a stop: 128 + the signal).
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Threads of torch that wait for each other spin by default, on the cores that decoding needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Ray's own progress bars, plans and notices drown ours.
     for library in ("ray.data", "ray.train"):
         logging.getLogger(library).setLevel(logging.ERROR)
