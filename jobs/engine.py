@@ -20,6 +20,8 @@ from pipelines.observe import RunControl
 
 __all__ = ["engine"]
 
+_STARTS = 3
+
 
 @contextlib.contextmanager
 def engine() -> Generator[RunControl]:
@@ -85,10 +87,25 @@ def _connect() -> None:
         if "RAY_ADDRESS" in os.environ:
             ray.init(logging_level=logging.ERROR)
         else:
-            # "local": Ray would otherwise join a cluster that anybody started on this machine.
-            ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+            _start_local()
     except SystemExit:
         # Ray's own answer to SIGTERM while it starts. Shut down in this state it would abort; what
         # it has started follows its driver.
         click.echo("error: stopped while Ray was starting; nothing was done", err=True)
         os._exit(128 + signal.SIGTERM)
+
+
+def _start_local() -> None:
+    for left in reversed(range(_STARTS)):
+        try:
+            # "local": Ray would otherwise join a cluster that anybody started on this machine.
+            ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray's own is a bare one
+            # Its patience of 30 s is not ours to set. What comes up late ends with this process.
+            if "timed out during startup" not in str(error):
+                raise
+            if not left:
+                raise PipelineError(f"Ray did not start in {_STARTS} attempts: {error}") from error
+            click.echo("Ray did not start in time, this machine is busy: trying again", err=True)
+        else:
+            return
