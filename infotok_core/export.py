@@ -159,8 +159,8 @@ def _write_pt2(
 ) -> None:
     network = tokenizer.network
     grid = tokenizer.latent_shape(*window)
-    # Sides could be left open, too, but deriving the conditions on them takes minutes, and loading
-    # such a program derives them again.
+    # Sides could be left open, too, but the conditions on them are slow to derive, and loading such
+    # a program derives them again.
     batch = {0: torch.export.Dim("batch", min=1, max=_MOST_WINDOWS)}
     # Two windows: a size of one would be frozen as a broadcast.
     video = torch.zeros(2, 3, *window)

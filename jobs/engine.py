@@ -20,6 +20,8 @@ from pipelines.observe import RunControl
 
 __all__ = ["engine"]
 
+_STARTS = 3
+
 
 @contextlib.contextmanager
 def engine() -> Generator[RunControl]:
@@ -30,6 +32,8 @@ def engine() -> Generator[RunControl]:
     with their exit codes (for a stop: 128 + the signal).
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Threads of torch that wait for each other spin by default, on the cores that decoding needs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Ray's own progress bars, plans and notices drown ours.
     for library in ("ray.data", "ray.train"):
         logging.getLogger(library).setLevel(logging.ERROR)
@@ -83,10 +87,25 @@ def _connect() -> None:
         if "RAY_ADDRESS" in os.environ:
             ray.init(logging_level=logging.ERROR)
         else:
-            # "local": Ray would otherwise join a cluster that anybody started on this machine.
-            ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+            _start_local()
     except SystemExit:
         # Ray's own answer to SIGTERM while it starts. Shut down in this state it would abort; what
         # it has started follows its driver.
         click.echo("error: stopped while Ray was starting; nothing was done", err=True)
         os._exit(128 + signal.SIGTERM)
+
+
+def _start_local() -> None:
+    for left in reversed(range(_STARTS)):
+        try:
+            # "local": Ray would otherwise join a cluster that anybody started on this machine.
+            ray.init(address="local", include_dashboard=False, logging_level=logging.ERROR)
+        except Exception as error:  # Ray's own is a bare one
+            # Its patience of 30 s is not ours to set. What comes up late ends with this process.
+            if "timed out during startup" not in str(error):
+                raise
+            if not left:
+                raise PipelineError(f"Ray did not start in {_STARTS} attempts: {error}") from error
+            click.echo("Ray did not start in time, this machine is busy: trying again", err=True)
+        else:
+            return

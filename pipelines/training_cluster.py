@@ -87,11 +87,15 @@ def _fit(trainer: ray.train.torch.TorchTrainer, stop: threading.Event) -> None:
     minute for it to come back.
     """
     gcs_address = ray.get_runtime_context().gcs_address
-    fitting = Workers(1, name="fit").submit(trainer.fit)
-    while not wait([fitting], timeout=_GLANCE_S).done:
-        if stop.is_set() and not _answers(gcs_address):
-            raise InterruptedRunError(_ENDED)
-    fitting.result()
+    thread = Workers(1, name="fit")
+    fitting = thread.submit(trainer.fit)
+    try:
+        while not wait([fitting], timeout=_GLANCE_S).done:
+            if stop.is_set() and not _answers(gcs_address):
+                raise InterruptedRunError(_ENDED)
+        fitting.result()
+    finally:
+        thread.stop()
 
 
 def _answers(address: str) -> bool:

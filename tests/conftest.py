@@ -21,15 +21,19 @@ settings.load_profile("frugal")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Which tests stay together when several processes share them (``-n 2 --dist loadgroup``).
+    """Patience with Ray on a busy machine, and which tests stay together under ``-n 2``.
 
-    Those of a file do: they share fixtures. So do all of ``e2e``, which share a run in peace; they
-    begin first, being the longest, and one Ray at a time is enough for two cores.
+    Those of a file do, with ``--dist loadgroup``: they share fixtures. So do all of ``e2e``, which
+    share a run in peace; they begin first, being the longest, and one Ray at a time is enough for
+    two cores.
     """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
+    is_shared = config.pluginmanager.hasplugin("xdist")
     for item in items:
-        folder = item.path.parent
-        group = folder if folder.name == "e2e" else item.path
-        item.add_marker(pytest.mark.xdist_group(str(group.relative_to(config.rootpath))))
-    items.sort(key=lambda item: item.path.parent.name != "e2e")
+        is_e2e = item.path.parent.name == "e2e"
+        if is_e2e and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(900))
+        if is_shared:
+            group = item.path.parent if is_e2e else item.path
+            item.add_marker(pytest.mark.xdist_group(str(group.relative_to(config.rootpath))))
+    if is_shared:
+        items.sort(key=lambda item: item.path.parent.name != "e2e")

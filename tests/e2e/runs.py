@@ -20,8 +20,8 @@ from pipelines.config import RunConfig
 from pipelines.tokenizer_actor import load_tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
-PATIENCE_S = 180.0
-"""Ray takes 5 s to start on an idle machine, and this one may be busy."""
+PATIENCE_S = 600.0
+"""Ray takes 5 s to start on an idle machine, and minutes on one with 15 processes a core."""
 
 SETTINGS = {
     "space.size": 32,

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.ray
 
 CLIPS = Path(__file__).parents[2] / "examples" / "clips"
 SMALL = ["space.size=32", "window.frames=17", "output.format=both"]
+SMALL += ["tokenizer.cpu_threads=1", "runtime.actors=1"]
 LEVELS = (8, 5, 5)
 """200 codes, so that nothing can rest on the published 64,000."""
 
@@ -56,8 +57,13 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(control: RunControl, videos: Path, output: Path, *settings: str) -> dict[str, object]:
-    corpus = Corpus.open(load_config(None, [*SMALL, *settings]), output=str(output))
+@pytest.fixture(scope="module")
+def small(checkpoint: Path) -> list[str]:
+    return [*SMALL, f"tokenizer.checkpoint={checkpoint}"]
+
+
+def run(control: RunControl, videos: Path, output: Path, settings: list[str]) -> dict[str, object]:
+    corpus = Corpus.open(load_config(None, settings), output=str(output))
     corpus.check_stores()
     corpus.plan(str(videos))
     corpus.analyse(control)
@@ -86,10 +92,13 @@ def identities(output: Path) -> dict[str, tuple[int, int, int]]:
 
 @pytest.fixture(scope="module")
 def first(
-    control: RunControl, videos: Path, tmp_path_factory: pytest.TempPathFactory
+    control: RunControl,
+    videos: Path,
+    small: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[Path, dict[str, object]]:
     output = tmp_path_factory.mktemp("corpus")
-    return output, run(control, videos, output)
+    return output, run(control, videos, output, small)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +113,9 @@ def files_at_first(corpus: Path) -> dict[str, str]:
 
 
 def test_recomputing_gives_the_rows_of_reusing_and_keeps_no_unit(
-    control: RunControl, videos: Path, corpus: Path, tmp_path: Path
+    control: RunControl, videos: Path, corpus: Path, small: list[str], tmp_path: Path
 ):
-    summary = run(control, videos, tmp_path, "runtime.second_pass=recompute")
+    summary = run(control, videos, tmp_path, [*small, "runtime.second_pass=recompute"])
     assert data_files(tmp_path) == data_files(corpus)
     assert len(data_files(corpus)) == 2
     assert not list((tmp_path / "_work" / "units").glob("*"))
@@ -128,6 +137,7 @@ def retargeted(
     control: RunControl,
     first: tuple[Path, dict[str, object]],
     videos: Path,
+    small: list[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Retargeted:
     folder = tmp_path_factory.mktemp("retarget")
@@ -135,7 +145,7 @@ def retargeted(
     command = [sys.executable, "-m", "jobs", "tokenise", str(output), "--rate", "0.25"]
     command += ["--work", str(first[0] / "_work")]
     # One of the three videos is broken: that is more than this run is to stand.
-    for setting in (*SMALL, "runtime.max_failure_rate=0.3"):
+    for setting in (*small, "runtime.max_failure_rate=0.3"):
         command += ["--set", setting]
     address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
     hidden = videos.rename(videos.with_name("gone"))
@@ -182,24 +192,26 @@ def test_too_many_quarantined_videos_fail_the_run_after_everything_is_written(
     assert (retargeted.output / "meta" / "manifest.parquet").exists()
 
 
-def test_another_rate_into_the_same_output_is_refused(control: RunControl, corpus: Path):
-    config = load_config(None, [*SMALL, "routing.rate=0.25"])
+def test_another_rate_into_the_same_output_is_refused(
+    control: RunControl, corpus: Path, small: list[str]
+):
+    config = load_config(None, [*small, "routing.rate=0.25"])
     with pytest.raises(PlanMismatchError, match="another output"):
         Corpus.open(config, output=str(corpus)).tokenise(control)
 
 
 def test_a_finished_corpus_run_again_stays_as_it_is(
-    control: RunControl, videos: Path, first: tuple[Path, dict[str, object]]
+    control: RunControl, videos: Path, small: list[str], first: tuple[Path, dict[str, object]]
 ):
     corpus, summary = first
     before = identities(corpus)
     assert len(before) > 6
-    assert run(control, videos, corpus) == summary
+    assert run(control, videos, corpus, small) == summary
     assert identities(corpus) == before
 
 
 def test_a_damaged_unit_is_an_error_and_not_a_shard(
-    control: RunControl, corpus: Path, tmp_path: Path
+    control: RunControl, corpus: Path, small: list[str], tmp_path: Path
 ):
     work = tmp_path / "work"
     shutil.copytree(corpus / "_work", work)
@@ -207,7 +219,7 @@ def test_a_damaged_unit_is_an_error_and_not_a_shard(
     data = bytearray(unit.read_bytes())
     data[len(data) // 2] ^= 1
     unit.write_bytes(bytes(data))
-    config = load_config(None, [*SMALL, "routing.rate=0.3"])
+    config = load_config(None, [*small, "routing.rate=0.3"])
     other = Corpus.open(config, output=str(tmp_path / "out"), work=str(work))
     with pytest.raises(PipelineError, match=r"damaged: sha256"):
         other.tokenise(control)
@@ -215,15 +227,13 @@ def test_a_damaged_unit_is_an_error_and_not_a_shard(
 
 
 def test_only_what_failed_is_run_again(
-    control: RunControl, videos: Path, corpus: Path, tmp_path: Path
+    control: RunControl, videos: Path, corpus: Path, small: list[str], tmp_path: Path
 ):
-    sources = tmp_path / "videos"
-    shutil.copytree(videos, sources, copy_function=shutil.copy2)
     output = tmp_path / "out"
-    run(control, sources, output)
+    shutil.copytree(corpus, output)
     receipts = {p.name: p.stat().st_mtime_ns for p in (output / "_work/videos").iterdir()}
-    again = Corpus.open(load_config(None, SMALL), output=str(output))
-    again.plan(str(sources))
+    again = Corpus.open(load_config(None, small), output=str(output))
+    again.plan(str(videos))
     assert again.forget_quarantined(["TRUNCATED"]) == 0
     assert again.forget_quarantined() == 1
     again.analyse(control)
@@ -256,8 +266,8 @@ def test_an_exported_tokenizer_makes_a_corpus_that_validates_and_decodes(
         write_video(tmp_path / "in" / f"{name}.mp4", frames)
 
     output = tmp_path / "out"
-    programs = f"tokenizer.checkpoint={tmp_path / 'programs'}"
-    summary = run(control, tmp_path / "in", output, "window.frames=9", programs)
+    programs = ["window.frames=9", f"tokenizer.checkpoint={tmp_path / 'programs'}"]
+    summary = run(control, tmp_path / "in", output, [*SMALL, *programs])
     assert (summary["videos_committed"], summary["windows"]) == (2, 4)
     assert summary["rate_realised"] == pytest.approx(0.5, abs=0.01)
 

@@ -58,7 +58,7 @@ router = "elbo"
 frames = 5
 crop = 32
 batch_size = 2
-steps = 12
+steps = 8
 rates = [0.5]
 warmup_steps = 1
 log_every = 1
@@ -147,14 +147,14 @@ def test_it_tells_losses_psnr_and_shows_samples(trained: tuple[Path, Result]):
     output, result = trained
     base, whole = json.loads(result.stdout)["stages"]
     assert (base["stage"], base["steps"], set(base["psnr_db"])) == (1, 2, {"1.0"})
-    assert (whole["stage"], whole["steps"]) == (2, 12)
+    assert (whole["stage"], whole["steps"]) == (2, 8)
     assert set(whole["psnr_db"]) == {"1.0", "0.75", "0.5", "0.25"}
     lines = log(output)
-    assert [line[:2] for line in lines if line[2] is None] == [(1, 2), (2, 12)]
+    assert [line[:2] for line in lines if line[2] is None] == [(1, 2), (2, 8)]
     assert [line[:2] for line in lines if line[2] is not None] == [
-        *((1, step) for step in (1, 2)), *((2, step) for step in range(1, 13)),
+        *((1, step) for step in (1, 2)), *((2, step) for step in range(1, 9)),
     ]  # fmt: skip
-    assert "step 12/12" in result.stderr
+    assert "step 8/8" in result.stderr
     assert {path.name for path in (output / "training" / "samples").iterdir()} == {
         "stage1.png", "stage2.png",
     }  # fmt: skip
@@ -267,7 +267,7 @@ def test_another_recipe_into_the_same_folder_is_refused(
 ):
     copy = tmp_path / "checkpoint"
     shutil.copytree(trained[0], copy)
-    result = train(videos, copy, RECIPE.replace("steps = 12", "steps = 13"))
+    result = train(videos, copy, RECIPE.replace("steps = 8", "steps = 9"))
     assert result.exit_code == 4
     assert "recipe changed" in result.stderr.splitlines()[-1]
     assert log(copy) == log(trained[0])
