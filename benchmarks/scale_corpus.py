@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import botocore.parsers
+import botocore.session
 import pyarrow as pa
 import pyarrow.parquet as pq
 from scale_store import CountingBucket, NamedObjects, mount
@@ -38,6 +40,7 @@ from schemas.windows import StreamFacts
 __all__ = ["STEPS", "Corpus"]
 
 STEPS = (
+    "page",
     "plan", "half", "resume", "trust", "block", "rest", "statistics", "shard", "commits",
     "finalise",
 )  # fmt: skip
@@ -79,6 +82,24 @@ class Corpus:
     def plan(self) -> dict[str, Any]:
         """List the source and fix the plan."""
         return {"shards": self._ensure().head.shards}
+
+    def page(self) -> dict[str, Any]:
+        """What this store leaves out of a listing: botocore's parsing of 1000 names."""
+        items = "".join(
+            f"<Contents><Key>videos/{_uri(index)}</Key><ETag>&quot;{_etag(index)}&quot;</ETag>"
+            "<LastModified>2026-11-25T00:00:00.000Z</LastModified><Size>1000000</Size>"
+            "<StorageClass>STANDARD</StorageClass></Contents>"
+            for index in range(1000)
+        )
+        name = "http://s3.amazonaws.com/doc/2006-03-01/"
+        body = f'<ListBucketResult xmlns="{name}">{items}</ListBucketResult>'.encode()
+        model = botocore.session.get_session().get_service_model("s3")
+        shape = model.operation_model("ListObjectsV2").output_shape
+        parser = botocore.parsers.create_parser("rest-xml")
+        began = time.process_time()
+        answer = parser.parse({"status_code": 200, "headers": {}, "body": body}, shape)
+        assert len(answer["Contents"]) == 1000
+        return {"parse_ms": round(1000 * (time.process_time() - began))}
 
     def quick(self) -> dict[str, Any]:
         """`plan` for those who cannot wait: the same objects, without listing and sorting."""
