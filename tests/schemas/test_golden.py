@@ -52,7 +52,7 @@ def test_packed_receipts_are_read():
     analysed, quarantined = decode_pack(_stored("receipts.parquet"))
     expected = VideoReceipt.from_bytes(_stored("receipt.json"))
     assert VideoReceipt.from_bytes(analysed.receipt) == expected
-    assert (analysed.reason, quarantined.reason) == (None, "CORRUPT_STREAM")
+    assert (analysed.reason, quarantined.reason) == (None, "TRUNCATED")
     assert (analysed.units, quarantined.units) == (1, 0)
     assert ReopenedVideos.from_bytes(_stored("reopened.json")).videos == (objects.VIDEO,)
 
