@@ -137,7 +137,7 @@ some = st.lists(st.sampled_from(VIDEOS), unique=True)
 steps = st.lists(st.tuples(st.sampled_from(["run", "run", "reopen"]), some, lives), max_size=8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(steps)
 def test_no_receipt_is_lost_doubled_or_changed_wherever_drivers_die(
     steps: list[tuple[str, list[str], int]],
