@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.config import RunConfig
-from pipelines.plan import ensure_plan, make_plan
+from pipelines.id_set import IdSet
+from pipelines.plan import ensure_plan
+from pipelines.plan_draft import draft_plan
 from pipelines.sources import Source, SourceObject
 from pipelines.storage import Store
-from pipelines.work import IdSet
 
 _TOKENIZER = "0" * 64
 
@@ -57,8 +58,11 @@ def main() -> None:
     print("| step | CPU-s | peak MiB |\n|---|---|---|")
     with measured("imports"):
         pass
-    with measured("make_plan"):
-        head, _ = make_plan(listing(count), config, tokenizer=_TOKENIZER)
+    with (
+        measured("draft_plan"),
+        draft_plan(listing(count), config, tokenizer=_TOKENIZER) as draft,
+    ):
+        head = draft.head
     with tempfile.TemporaryDirectory() as folder:
         with measured("ensure_plan: the same, and stored"):
             store = Store(folder)
@@ -68,9 +72,9 @@ def main() -> None:
         with measured("the videos of one shard"):
             plan.shard(head.shards // 2)
         with measured("a set of all ids"):
-            ids = IdSet(row["video_id"] for row in plan.rows())
+            ids = IdSet.of_columns(table["video_id"] for _, table in plan.columns("video_id"))
         with measured("each id looked up in it"):
-            assert all(row["video_id"] in ids for row in plan.rows())
+            assert plan.among(ids).all()
         size_mib = Path(folder, "plan.parquet").stat().st_size / 2**20
     print(f"\n{count:,} objects, {head.shards} shards, plan.parquet {size_mib:.0f} MiB")
 

@@ -7,7 +7,8 @@ Every step is a process of its own that runs the pipeline's own code on an objec
 source and the units of finished videos are names that can be listed. Prints, per step, seconds,
 CPU-seconds, peak memory of the process and its requests by kind.
 
-Steps build on one another: ``plan``; ``half`` makes the first half of the videos finished;
+``page`` parses one page of a listing, as botocore would. The others build on one another: ``plan``;
+``half`` makes the first half of the videos finished;
 ``resume`` and ``trust`` (``runtime.relist = false``) go to the first wave; ``block`` takes 4096
 videos through starts, units, receipts and their pack; ``rest`` finishes the other half; then
 ``statistics``, ``shard`` (what one task of pass two reads first), ``commits`` and ``finalise``.

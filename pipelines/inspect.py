@@ -20,6 +20,7 @@ from schemas.layout import MANIFEST_PATH
 from schemas.manifest import DataFile, decode_manifest
 from schemas.plan import PLAN_SCHEMA
 from schemas.quarantine import decode_quarantine
+from schemas.receipt_packs import decode_pack
 from schemas.receipts import VideoReceipt
 from schemas.statistics import ElboStatistics
 from schemas.tables import read_parquet
@@ -254,6 +255,17 @@ def _describe_quarantine(data: bytes) -> str:
     return "\n".join(lines + _more(len(rows)))
 
 
+def _describe_pack(data: bytes) -> str:
+    rows = decode_pack(data)
+    aside = sum(row.reason is not None for row in rows)
+    lines = [f"receipts of {len(rows):,} videos, {aside:,} of them set aside", ""]
+    for row in rows[:_ROWS_SHOWN]:
+        receipt = VideoReceipt.from_bytes(row.receipt)
+        what = row.reason or f"{receipt.windows:,} windows"
+        lines.append(f"{row.video_id}  {what:>18}  {receipt.uri}")
+    return "\n".join(lines + _more(len(rows)))
+
+
 def _describe_plan(data: bytes) -> str:
     rows = read_parquet(data, schema=PLAN_SCHEMA, what="plan").to_pylist()
     lines = [f"{len(rows):,} videos in {len({row['shard'] for row in rows}):,} shards", ""]
@@ -270,6 +282,7 @@ def _more(num_rows: int) -> list[str]:
 
 # A column or key that only one kind of object has.
 _TABLES: dict[str, Callable[[bytes], str]] = {
+    "receipt": _describe_pack,
     "sha256": _describe_manifest,
     "reason": _describe_quarantine,
     "size": _describe_plan,

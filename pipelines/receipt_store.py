@@ -187,14 +187,15 @@ class ReceiptStore:
         there = {row.video_id: row for row in self.packed(block)}
         videos = [row["video_id"] for row in self._plan.block(block)]
         loose = [video for video in videos if video not in there]
-        with ThreadPoolExecutor(_READERS) as readers:
-            unknown = [video for video in loose if video not in known]
-            read = zip(unknown, self._read_loose(unknown, readers), strict=True)
-            # The bytes as they lie there: a pack never differs from what it was made from.
-            found = {
-                video: PackedReceipt.of(self._parsed(video, data))._replace(receipt=data)
-                for video, data in read
-            }
+        try:
+            found = self._found([video for video in loose if video not in known])
+        except FileNotFoundError:
+            self._look(block)
+            if not self.is_packed(block):
+                raise
+            # Another driver was faster, and its pack counts.
+            self._store.delete_all(_loose_path(video) for video in loose)
+            return loose
         rows = [there.get(video) or known.get(video) or found[video] for video in videos]
         generation = 0 if before is None else before.generation + 1
         self._publish(block, generation, rows)
@@ -229,10 +230,7 @@ class ReceiptStore:
         if not self.is_packed(block):
             there, loose = {row.video_id for row in rows}, self._loose()
             videos = (row["video_id"] for row in self._plan.block(block))
-            with ThreadPoolExecutor(_READERS) as readers:
-                wanted = [v for v in videos if v not in there and v in loose]
-                read = zip(wanted, self._read_loose(wanted, readers), strict=True)
-                rows += [PackedReceipt.of(self._parsed(video, data)) for video, data in read]
+            rows += self._found([v for v in videos if v not in there and v in loose]).values()
         return [row for row in rows if row.reason is not None]
 
     def delete_shadowed(self) -> None:
@@ -253,6 +251,15 @@ class ReceiptStore:
     def _read_loose(self, videos: Iterable[str], readers: ThreadPoolExecutor) -> Iterator[bytes]:
         paths = map(_loose_path, videos)
         return (data for _, data in read_ahead(paths, self._store.read, pool=readers))
+
+    def _found(self, videos: Sequence[str]) -> dict[str, PackedReceipt]:
+        # The bytes as they lie there: a pack never differs from what it was made from.
+        with ThreadPoolExecutor(_READERS) as readers:
+            read = zip(videos, self._read_loose(videos, readers), strict=True)
+            return {
+                video: PackedReceipt.of(self._parsed(video, data))._replace(receipt=data)
+                for video, data in read
+            }
 
     def _parsed(self, video: str, data: bytes) -> VideoReceipt:
         try:

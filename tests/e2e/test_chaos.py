@@ -77,7 +77,9 @@ def test_a_run_that_wakes_up_after_another_has_finished_spoils_nothing(
     assert data_digests(output) == undisturbed.digests
 
 
-@pytest.mark.parametrize("folder", ["data", "wds", "_work/units", "_work/videos", "_work/commits"])
+@pytest.mark.parametrize(
+    "folder", ["data", "wds", "_work/units", "_work/receipts", "_work/commits"]
+)
 def test_a_late_writer_with_other_bytes_is_refused(undisturbed: Finished, folder: str) -> None:
     store = Store(str(undisturbed.output))
     path, _ = next(store.list(folder))

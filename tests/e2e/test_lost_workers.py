@@ -210,7 +210,7 @@ def _killing_the_decoder_of(video: str, work: Path) -> Generator[list[str]]:
 
     def watch() -> None:
         while not over.is_set():
-            starts = {path.name for path in (work / "attempts" / video).glob("run-*")}
+            starts = {path.name for path in (work / "attempts/000000" / video).glob("run-*")}
             for start in starts - set(killed):
                 for pid in descendants(os.getpid(), "task"):
                     os.kill(pid, signal.SIGKILL)

@@ -29,6 +29,7 @@ from jobs.config import load_config
 from jobs.engine import engine
 from pipelines.errors import PipelineError, PlanMismatchError
 from pipelines.observe import RunControl
+from pipelines.receipt_store import ReceiptStore
 from pipelines.run import Corpus
 from pipelines.storage import Store
 from pipelines.validate import validate
@@ -118,7 +119,7 @@ def test_recomputing_gives_the_rows_of_reusing_and_keeps_no_unit(
     summary = run(control, videos, tmp_path, [*small, "runtime.second_pass=recompute"])
     assert data_files(tmp_path) == data_files(corpus)
     assert len(data_files(corpus)) == 2
-    assert not list((tmp_path / "_work" / "units").glob("*"))
+    assert not list((tmp_path / "_work" / "units").rglob("*.parquet"))
     assert summary["videos_quarantined"] == 1
 
 
@@ -215,7 +216,7 @@ def test_a_damaged_unit_is_an_error_and_not_a_shard(
 ):
     work = tmp_path / "work"
     shutil.copytree(corpus / "_work", work)
-    unit = next((work / "units").iterdir())
+    unit = next((work / "units").rglob("*.parquet"))
     data = bytearray(unit.read_bytes())
     data[len(data) // 2] ^= 1
     unit.write_bytes(bytes(data))
@@ -231,14 +232,16 @@ def test_only_what_failed_is_run_again(
 ):
     output = tmp_path / "out"
     shutil.copytree(corpus, output)
-    receipts = {p.name: p.stat().st_mtime_ns for p in (output / "_work/videos").iterdir()}
     again = Corpus.open(load_config(None, small), output=str(output))
-    again.plan(str(videos))
+    plan = again.plan(str(videos))
+    before = list(ReceiptStore(plan, again.work).read(plan.rows()))
     assert again.forget_quarantined(["TRUNCATED"]) == 0
     assert again.forget_quarantined() == 1
+    left = ReceiptStore(plan, again.work).finished()
+    assert [r.uri for r, done in zip(before, left, strict=True) if not done] == ["broken.mp4"]
     again.analyse(control)
-    after = {p.name: p.stat().st_mtime_ns for p in (output / "_work/videos").iterdir()}
-    assert sum(after[name] != receipts[name] for name in receipts) == 1
+    assert list(ReceiptStore(plan, again.work).read(plan.rows())) == before
+    assert [p.name for p in (output / "_work/receipts/000000").iterdir()] == ["001.parquet"]
     rows = pq.read_table(output / "_work" / "quarantine.parquet").to_pylist()
     assert [(row["uri"], row["reason"]) for row in rows] == [("broken.mp4", "NOT_A_VIDEO")]
 

@@ -9,6 +9,7 @@ from strategies import TOKENIZER
 from pipelines.inspect import describe_object, describe_row, find_clip
 from schemas.ids import clip_id, video_id
 from schemas.layout import INFO_PATH, MANIFEST_PATH, QUARANTINE_PATH, STATISTICS_PATH
+from schemas.receipt_packs import PackedReceipt, encode_pack
 from schemas.receipts import FailureRecord, VideoReceipt
 from schemas.units import encode_unit
 from schemas.versions import FormatError
@@ -56,6 +57,16 @@ def test_a_receipt_can_be_described():
     )
     text = describe_object("videos/v.json", receipt.to_bytes())
     assert "EMPTY_FILE while open: zero bytes" in text
+
+
+def test_a_pack_of_receipts_can_be_described():
+    failure = FailureRecord(reason="EMPTY_FILE", stage="open", detail="zero bytes")
+    receipt = VideoReceipt(
+        video_id="v", uri="a.mp4", version="1", status="quarantined", failure=failure
+    )
+    text = describe_object("receipts/000000/000.parquet", encode_pack([PackedReceipt.of(receipt)]))
+    assert "1 videos, 1 of them set aside" in text
+    assert "EMPTY_FILE  a.mp4" in text
 
 
 def test_another_document_is_shown_as_it_is():

@@ -115,6 +115,53 @@ def test_deleting_a_folder_deletes_all_of_it_and_nothing_else(store: Store):
     assert sorted(path for path, _ in store.list()) == ["d", "gone-not/c"]
 
 
+def test_what_lies_right_below_a_folder_is_told_apart(store: Store):
+    for path in ("units/000001/b", "units/000000/a", "units/loose", "units/000001/c", "other/x"):
+        store.publish(path, b"1")
+    assert store.entries("units") == (["000000", "000001"], ["loose"])
+    assert store.entries("nothing") == ([], [])
+
+
+def test_some_objects_are_deleted_together_and_missing_ones_do_not_matter(store: Store):
+    for path in ("a/1", "a/2", "a/3"):
+        store.publish(path, b"1")
+    store.delete_all(iter(["a/1", "a/3", "a/none"]))
+    store.delete_all([])
+    assert [path for path, _ in store.list()] == ["a/2"]
+
+
+def test_an_open_object_is_read_at_any_place(store: Store):
+    store.publish("x", bytes(range(100)))
+    with store.open("x") as file:
+        file.seek(90)
+        assert file.read(5) == bytes(range(90, 95))
+        file.seek(-3, os.SEEK_END)
+        assert file.read() == bytes(range(97, 100))
+    with pytest.raises(FileNotFoundError):
+        store.open("nothing")
+
+
+@pytest.mark.s3
+def test_a_listing_of_several_pages_is_whole_and_in_order(
+    bucket: str, s3_config: StorageConfig, monkeypatch: pytest.MonkeyPatch
+):
+    store = Store(f"{bucket}/pages", s3_config)
+    paths = [f"{folder}/{index}" for folder in "ba" for index in range(4)]
+    for path in paths:
+        store.publish(path, b"1")
+    ask = store.filesystem.call_s3
+    pages: list[int] = []
+
+    def by_threes(method: str, **options: object) -> dict[str, list[object]]:
+        page = ask(method, MaxKeys=3, **options)
+        pages.append(len(page["Contents"]))
+        return page
+
+    monkeypatch.setattr(store.filesystem, "call_s3", by_threes)
+    assert [path for path, _ in store.list()] == sorted(paths)
+    assert pages == [3, 3, 2]
+
+
 def test_a_child_is_rooted_at_a_folder(store: Store):
     child = store.child("_work")
     child.publish("plan.json", b"{}")

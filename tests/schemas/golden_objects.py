@@ -17,6 +17,7 @@ from schemas.bins import ElboAccumulator
 from schemas.failures import FailureReason, FailureStage
 from schemas.manifest import DataFile, ShardCommit, TotalsBuilder, encode_manifest
 from schemas.quarantine import encode_quarantine, quarantine_row
+from schemas.receipt_packs import PackedReceipt, ReopenedVideos, encode_pack
 from schemas.receipts import FailureRecord, UnitEntry, VideoReceipt
 from schemas.statistics import ElboStatistics, StatisticsFold
 from schemas.tables import write_parquet
@@ -120,7 +121,10 @@ def golden() -> dict[str, bytes]:
         byte_stream_split=["tokens.list.element"],
     )
     members = sample_members(ROW)
+    pack = encode_pack([PackedReceipt.of(receipt) for receipt in (_receipt(), _quarantined())])
     return {
+        "receipts.parquet": pack,
+        "reopened.json": ReopenedVideos(videos=(VIDEO,)).to_bytes(),
         "statistics.json": _statistics().to_bytes(),
         "receipt.json": _receipt().to_bytes(),
         "quarantined.json": _quarantined().to_bytes(),

@@ -11,6 +11,7 @@ import pytest
 from pipelines.row_checks import compare_rows
 from schemas.manifest import ShardCommit, decode_manifest
 from schemas.quarantine import decode_quarantine
+from schemas.receipt_packs import ReopenedVideos, decode_pack
 from schemas.receipts import VideoReceipt
 from schemas.statistics import ElboStatistics
 from schemas.tables import read_parquet
@@ -45,6 +46,15 @@ def test_stored_documents_are_read():
     commit = ShardCommit.from_bytes(_stored("commit.json"))
     assert commit.files == tuple(decode_manifest(_stored("manifest.parquet")))
     assert decode_quarantine(_stored("quarantine.parquet"))[0]["detail"] == "cut"
+
+
+def test_packed_receipts_are_read():
+    analysed, quarantined = decode_pack(_stored("receipts.parquet"))
+    expected = VideoReceipt.from_bytes(_stored("receipt.json"))
+    assert VideoReceipt.from_bytes(analysed.receipt) == expected
+    assert (analysed.reason, quarantined.reason) == (None, "TRUNCATED")
+    assert (analysed.units, quarantined.units) == (1, 0)
+    assert ReopenedVideos.from_bytes(_stored("reopened.json")).videos == (objects.VIDEO,)
 
 
 def test_a_stored_unit_is_read():
