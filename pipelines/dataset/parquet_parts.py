@@ -89,13 +89,20 @@ class ParquetParts:
             tail = self._bytes(file.bytes - need, file.bytes)
         opened = self._open(tail, file.bytes - len(tail), None)
         self._metadata = opened.metadata
-        self._check(opened.schema_arrow, tokenizer)
-        rows = [self._metadata.row_group(i).num_rows for i in range(self._metadata.num_row_groups)]
-        self._rows = rows
+        try:
+            self._check(opened.schema_arrow, tokenizer)
+            leaves = opened.schema
+            paths = [leaves.column(index).path for index in range(len(leaves))]
+        except UnicodeDecodeError as error:
+            raise FormatError(f"{file.path}: its footer is damaged: {error}") from error
+        self._tops = [path.split(".", 1)[0] for path in paths]
+        self._groups = [
+            self._metadata.row_group(group) for group in range(self._metadata.num_row_groups)
+        ]
 
     def names(self) -> list[str]:
         """Its columns."""
-        return list(self._metadata.schema.to_arrow_schema().names)
+        return list(dict.fromkeys(self._tops))
 
     def read(self, first: int, count: int, columns: Sequence[str]) -> pa.Table:
         """Rows ``first`` .. ``first + count - 1``.
@@ -104,7 +111,8 @@ class ParquetParts:
             FormatError: If the row groups they lie in are damaged.
         """
         groups, before, start = [], 0, 0
-        for group, rows in enumerate(self._rows):
+        for group, described in enumerate(self._groups):
+            rows = described.num_rows
             if start < first + count and first < start + rows:
                 before = before if groups else start
                 groups.append(group)
@@ -170,16 +178,14 @@ class ParquetParts:
             )
 
     def _span(self, groups: Sequence[int], columns: Sequence[str]) -> tuple[int, int]:
-        wanted = set(columns)
+        wanted = [index for index, name in enumerate(self._tops) if name in columns]
         begin, end = self.file.bytes, 0
         for group in groups:
-            described = self._metadata.row_group(group)
-            for index in range(described.num_columns):
-                chunk = described.column(index)
-                if chunk.path_in_schema.split(".", 1)[0] in wanted:
-                    at = chunk.dictionary_page_offset or chunk.data_page_offset
-                    begin = min(begin, at, chunk.data_page_offset)
-                    end = max(end, at + chunk.total_compressed_size)
+            for index in wanted:
+                chunk = self._groups[group].column(index)
+                at = chunk.dictionary_page_offset or chunk.data_page_offset
+                begin = min(begin, at, chunk.data_page_offset)
+                end = max(end, at + chunk.total_compressed_size)
         if not 0 <= begin <= end <= self.file.bytes:
             raise FormatError(f"{self.file.path}: its footer points outside of the file")
         return begin, end

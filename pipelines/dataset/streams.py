@@ -8,14 +8,14 @@ the workers take turns, as a DataLoader asks them. After T steps exactly the fir
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch.distributed
 from torch.utils.data import get_worker_info
 
-__all__ = ["Progress", "Stream", "find_progress", "rank_and_world_size"]
+__all__ = ["Progress", "Stream", "find_progress", "of_team", "rank_and_world_size"]
 
 _MARK = "infotok_progress"
 # Of torchdata: batches handed out since the workers' states were taken.
@@ -119,7 +119,7 @@ class Progress:
 
 
 def find_progress(state: Mapping[str, Any]) -> Progress:
-    """The progress in a state: of one stream as it is, of a loader as that of the whole team.
+    """The progress in a state: of one stream as it is, of a loader as that of its team.
 
     Args:
         state: Of a `TokenDataset`, or of a StatefulDataLoader over one on any rank.
@@ -132,24 +132,43 @@ def find_progress(state: Mapping[str, Any]) -> Progress:
     found = list(_states(state))
     if not found:
         raise ValueError("this is no state of a token dataset or of a loader over one")
-    team = {(p.identity, p.epoch, p.base, p.world_size, p.num_workers, p.batch_size) for p in found}
+    return of_team(found, since=int(state.get(_SINCE, 0)))
+
+
+def of_team(found: Sequence[Progress], *, since: int = 0) -> Progress:
+    """How far a team is, in terms that mean the same to any other.
+
+    Args:
+        found: The progress of every worker of one rank; the ranks took equally many steps.
+        since: Steps of that rank that ``found`` does not know of yet.
+
+    Raises:
+        ValueError: If these are not all workers of a rank, or they stopped within a step.
+    """
     first = found[0]
-    if len(team) > 1 or len(found) != first.num_workers:
-        raise ValueError("the states of the workers do not belong together")
+    same = {replace(progress, taken=0, total=0) for progress in found}
+    if len(same) > 1 or len(found) != first.num_workers:
+        raise ValueError(
+            f"the state of {len(found)} of {first.num_workers} workers, with {first.world_size} "
+            f"ranks and batch_size {first.batch_size}, does not say how far the team is: another "
+            "team needs the state of the whole loader"
+        )
     share = first.world_size * first.batch_size
-    whole, rest = divmod(sum(p.taken for p in found), first.batch_size)
-    end = first.base + (whole + int(state.get(_SINCE, 0))) * share
+    whole, rest = divmod(sum(progress.taken for progress in found), first.batch_size)
+    end = first.base + (whole + since) * share
+    total = max(progress.total for progress in found)
     if rest and first.world_size * first.num_workers == 1:
         end += rest
-    elif rest and end + share < first.total:
+    elif rest and end + share < total:
         raise ValueError("the state was taken within a batch: take it between two batches")
     elif rest:
-        end = first.total
+        end = total
+    # Before a loader has begun, no total is known: then nothing was taken either.
     return Progress(
         identity=first.identity,
         epoch=first.epoch,
-        total=first.total,
-        base=min(end, first.total),
+        total=total,
+        base=min(end, total) if end > first.base else first.base,
     )
 
 

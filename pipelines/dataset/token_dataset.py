@@ -19,7 +19,7 @@ from pipelines.dataset.detokenise import checkpoint_of, detokenise
 from pipelines.dataset.packing import Packing, plan_packing
 from pipelines.dataset.plans import Buckets, EpochPlan, Layout, plan_buckets, plan_samples
 from pipelines.dataset.row_index import RowIndex, read_index
-from pipelines.dataset.streams import Progress, Stream, find_progress, rank_and_world_size
+from pipelines.dataset.streams import Progress, Stream, find_progress, of_team, rank_and_world_size
 from pipelines.dataset.unit_reader import UnitReader
 from schemas.ids import digest
 from schemas.info import CorpusInfo
@@ -204,12 +204,7 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         if resumed is None or resumed.epoch != self.epoch:
             resumed = Progress(identity=self._identity, epoch=self.epoch, total=total)
         if not resumed.fits(stream):
-            raise ValueError(
-                f"the state was taken by {resumed.world_size} ranks with {resumed.num_workers} "
-                f"workers and batch_size {resumed.batch_size}, here are {stream.world_size}, "
-                f"{stream.num_workers} and {stream.batch_size}: give the loader's state to "
-                "dataset.load_state_dict and make a new loader"
-            )
+            resumed = of_team([resumed])
         return replace(
             resumed,
             total=total or resumed.total,
