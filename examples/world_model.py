@@ -1,7 +1,7 @@
 """A small autoregressive model of video tokens: which one comes next, and where the next one lies.
 
 A token is not one of 64,000 classes to it but its digits, predicted one after the other: the FSQ
-code of each channel, then the way to the following token. The losses of the digits add up to that of
+code of each channel, then the way to the following token. Losses of the digits add up to that of
 the token, tables stay small, and adaptive tokens, whose places have to be said too, cost what they
 cost. Attention is torch's own (`scaled_dot_product_attention`), under the mask of the documents.
 Queries are turned by the place that is asked for and keys by their own (rotary embedding), so that
