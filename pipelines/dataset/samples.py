@@ -5,6 +5,7 @@ Shapes: N = kept tokens of a window; n = its items, specials included; t, h, w =
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from schemas.info import TokenizerInfo
 from schemas.tokens import MAX_CODES, unpack_mask
 from schemas.versions import FormatError
 
-__all__ = ["ITEM_FIELDS", "Specials", "describe", "row_sample", "tokens_of", "window_items"]
+__all__ = ["ITEM_FIELDS", "Specials", "describe", "row_sample", "window_items"]
 
 ITEM_FIELDS = (
     "clip_id", "video_id", "source", "window_index", "start_time_s", "end_time_s", "num_frames",
@@ -72,10 +73,10 @@ class Specials:
         return (before is not None) + (last and self.eos is not None)
 
 
-def tokens_of(
+def _kept_tokens(
     row: Mapping[str, Any], tokenizer: TokenizerInfo, *, where: str
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-    """Ids [N] and positions [N, 3] of a row, which is checked.
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Ids [N] of a row, and the number of the place of each [N]; the row is checked.
 
     Raises:
         FormatError: If it does not fit together; ``where`` and the clip are named.
@@ -83,9 +84,8 @@ def tokens_of(
     try:
         if row["clip_id"] != clip_id(row["video_id"], row["window_index"]):
             raise ValueError("is not that of its video and window")
-        mask_thw = unpack_mask(row["mask"], (row["grid_t"], row["grid_h"], row["grid_w"]))
+        flat = np.flatnonzero(unpack_mask(row["mask"], _grid(row)))
         tokens = np.asarray(row["tokens"]).astype(np.int64)
-        flat = np.flatnonzero(mask_thw)
         if not len(tokens) == len(flat) == row["num_tokens"]:
             raise ValueError(
                 f"num_tokens {row['num_tokens']}, but {len(tokens)} tokens and "
@@ -95,10 +95,19 @@ def tokens_of(
             raise ValueError(f"token {tokens.max()} of {tokenizer.num_codes} codes")
     except (TypeError, ValueError) as error:
         raise FormatError(f"{where}: clip {row.get('clip_id')}: {error}") from error
-    positions = np.empty((len(flat), 3), np.int32)
-    rest, positions[:, 2] = np.divmod(flat, row["grid_w"])
-    positions[:, 0], positions[:, 1] = np.divmod(rest, row["grid_h"])
-    return tokens, positions
+    return tokens, flat
+
+
+def _grid(row: Mapping[str, Any]) -> tuple[int, int, int]:
+    return row["grid_t"], row["grid_h"], row["grid_w"]
+
+
+@functools.lru_cache(maxsize=8)
+def _places(grid: tuple[int, int, int]) -> npt.NDArray[np.int32]:
+    """Positions [t*h*w + t, 3] of all places, then of the marks of the frames."""
+    marks = np.full((grid[0], 3), -1, np.int32)
+    marks[:, 0] = np.arange(grid[0])
+    return np.concatenate([np.indices(grid, np.int32).reshape(3, -1).T, marks])
 
 
 def window_items(
@@ -125,24 +134,39 @@ def window_items(
     Raises:
         FormatError: If the row does not fit together.
     """
-    ids, positions = tokens_of(row, tokenizer, where=where)
-    before = specials.bos if first else specials.seam
+    ids, flat = _kept_tokens(row, tokenizer, where=where)
     if specials.frame is not None:
-        frames = np.arange(row["grid_t"], dtype=np.int32)
-        borders = np.searchsorted(positions[:, 0], frames)
-        marks = np.full((len(frames), 3), -1, np.int32)
-        marks[:, 0] = frames
-        ids = np.insert(ids, borders, specials.frame)
-        positions = np.insert(positions, borders, marks, axis=0)
+        ids, flat = _with_frames(ids, flat, _grid(row), specials.frame)
+    # Looked up, not divided for each token again; take is four times as fast as brackets.
+    positions = np.take(_places(_grid(row)), flat, axis=0)
     positions[:, 0] += first_frame
-    ends = [(0, before)] if before is not None else []
-    if last and specials.eos is not None:
-        ends.append((len(ids), specials.eos))
-    if ends:
-        borders = [at for at, _ in ends]
-        ids = np.insert(ids, borders, [special for _, special in ends])
-        positions = np.insert(positions, borders, -1, axis=0)
+    before = specials.bos if first else specials.seam
+    after = specials.eos if last else None
+    if before is not None or after is not None:
+        head, tail = ([] if special is None else [special] for special in (before, after))
+        ids = np.concatenate([np.array(head, np.int64), ids, np.array(tail, np.int64)])
+        nowhere = np.full((1, 3), -1, np.int32)
+        positions = np.concatenate([nowhere[: len(head)], positions, nowhere[: len(tail)]])
     return ids, positions
+
+
+def _with_frames(
+    ids: npt.NDArray[np.int64],
+    flat: npt.NDArray[np.int64],
+    grid: tuple[int, int, int],
+    special: int,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """A special before each frame; a token moves back by one for each frame up to its own."""
+    frames, per_frame = grid[0], grid[1] * grid[2]
+    numbers = np.arange(frames)
+    begins = np.searchsorted(flat, numbers * per_frame)
+    counts = np.diff(np.append(begins, len(flat)))
+    moved = np.arange(len(ids)) + np.repeat(numbers + 1, counts)
+    all_ids = np.full(len(ids) + frames, special, np.int64)
+    all_flat = np.empty(len(all_ids), np.int64)
+    all_ids[moved], all_flat[moved] = ids, flat
+    all_flat[begins + numbers] = frames * per_frame + numbers
+    return all_ids, all_flat
 
 
 def describe(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, Any]:
@@ -158,10 +182,10 @@ def row_sample(
     Raises:
         FormatError: If the row does not fit together.
     """
-    ids, positions = tokens_of(row, tokenizer, where=where)
+    ids, positions = window_items(row, tokenizer, Specials(), where=where)
     return {
         **describe(row, columns),
         "tokens": torch.from_numpy(ids),
         "positions": torch.from_numpy(positions),
-        "grid": (row["grid_t"], row["grid_h"], row["grid_w"]),
+        "grid": _grid(row),
     }
