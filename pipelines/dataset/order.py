@@ -1,47 +1,28 @@
 """Which item of an epoch lies where: arithmetic on (seed, epoch, index), so nothing is replayed.
 
 ```
-units (row groups) of the corpus ──▶ shuffled ──▶ dealt to lanes ──▶ items of each lane
-item g of the epoch              ──▶ (lane, k): the lanes take turns, and drop out when they end
+units (row groups) of the corpus ──▶ shuffled ──▶ their items, one unit after the other
+                                                  │ cut into lanes of equal length
+item g of the epoch  ◀── the lanes take turns ◀───┘
 ```
 There is one order, whatever the number of ranks and workers: they take strided shares of it.
-Reading stays cheap because a lane goes through its units one by one: a reader of some lanes
-holds one unit of each, and if lanes are a multiple of readers, no unit is read by two of them.
+Reading stays cheap because a lane goes through its units one by one: a reader of some lanes holds
+one unit of each. If lanes are a multiple of readers, only units on their borders are read twice.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines.training_draws import Purpose, order
 
-__all__ = ["Interleave", "deal_units", "shuffled"]
+__all__ = ["Lanes", "shuffled", "unit_order"]
 
 
-def deal_units(
-    weights: Sequence[int], *, lanes: int, seed: int | None, epoch: int
-) -> list[list[int]]:
-    """The units of each lane, in the order they are read; every unit once.
-
-    Args:
-        weights: Rows of each unit; the lanes come out about equally long.
-        lanes: At most so many, and never more than units.
-        seed: None keeps the order of the corpus, in one lane.
-        epoch: >= 0; each has an order of its own.
-    """
-    count = len(weights)
-    if seed is None:
-        return [list(range(count))]
-    dealt: list[list[int]] = [[] for _ in range(max(1, min(lanes, count)))]
-    loads = [0] * len(dealt)
-    for unit in order(seed, Purpose.UNITS, epoch, count).tolist():
-        lane = loads.index(min(loads))
-        dealt[lane].append(unit)
-        loads[lane] += weights[unit]
-    return dealt
+def unit_order(seed: int | None, *, epoch: int, count: int) -> npt.NDArray[np.int64]:
+    """The order in which an epoch reads its units; None as seed keeps that of the corpus."""
+    return np.arange(count) if seed is None else order(seed, Purpose.UNITS, epoch, count)
 
 
 def shuffled(
@@ -53,33 +34,26 @@ def shuffled(
     return order(seed, purpose, epoch << 64 | unit, count)
 
 
-class Interleave:
-    """Item g of all lanes: they take turns, and one that has ended is passed over.
+class Lanes:
+    """Runs of items that take turns. Their lengths differ by one at most.
 
     Args:
-        counts: Items of each lane.
+        total: Items of the epoch.
+        count: Lanes, at least one.
     """
 
-    def __init__(self, counts: Sequence[int]) -> None:
-        self._counts = np.asarray(counts, np.int64)
-        # Between two of these turns the same lanes take part.
-        self._turns = np.unique(np.concatenate([[0], self._counts]))
-        taking = (self._counts[None, :] > self._turns[:, None]).sum(axis=1)
-        before = np.concatenate([[0], np.cumsum(np.diff(self._turns) * taking[:-1])])
-        self._first = before.astype(np.int64)
+    def __init__(self, total: int, count: int) -> None:
+        self.total = total
+        self.count = count
+        self._length, self._longer = divmod(total, count)
 
-    def __len__(self) -> int:
-        return int(self._counts.sum())
-
-    def place(self, index: int) -> tuple[int, int]:
-        """(lane, number of the item in its lane).
+    def place(self, index: int) -> int:
+        """Where item ``index`` of the epoch lies in reading order.
 
         Raises:
             IndexError: If there is no such item.
         """
-        if not 0 <= index < len(self):
-            raise IndexError(f"item {index} of {len(self)}")
-        part = int(np.searchsorted(self._first, index, side="right")) - 1
-        taking = np.flatnonzero(self._counts > self._turns[part])
-        turn, which = divmod(index - int(self._first[part]), len(taking))
-        return int(taking[which]), int(self._turns[part]) + turn
+        if not 0 <= index < self.total:
+            raise IndexError(f"item {index} of {self.total}")
+        turn, lane = divmod(index, self.count)
+        return lane * self._length + min(lane, self._longer) + turn

@@ -1,7 +1,7 @@
 """Contexts of one length, filled with documents one after the other.
 
 ```
-rows of a unit ──▶ documents ──▶ shuffled in the unit ──▶ pieces ──▶ contexts of a lane
+rows of a unit ──▶ documents ──▶ shuffled in the unit ──▶ pieces ──▶ contexts
                   (neighbouring windows of a video)     (a document or part of one)
 ```
 Shapes: L = context length, P = pieces of a context.
@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipelines.dataset.order import Interleave
 from pipelines.dataset.plans import EpochPlan, Layout, Read
 from pipelines.dataset.row_index import RowIndex
 from pipelines.dataset.samples import Specials, describe, window_items
@@ -36,9 +35,9 @@ class Packing:
         context: Items of each, specials and padding included.
         documents: ``video``: neighbouring windows of a video that lie in one row group are one
             document, in order; ``window``: each is one.
-        split: A document that does not fit goes on in the next context of its lane, where nothing
-            of its beginning is seen; no padding but in the last context of each lane. Otherwise it
-            starts a new context, and only what is longer than a context is split.
+        split: A document that does not fit goes on in another context, where nothing of its
+            beginning is seen; no padding but in the last context of the epoch. Otherwise it starts
+            a new context, and only what is longer than a context is split.
         specials: Put between the tokens.
 
     Raises:
@@ -113,13 +112,13 @@ class _Documents(NamedTuple):
     num_rows: Ints
 
 
-class _Lane:
-    """The documents of a lane and how they lie in its contexts."""
+class _Contexts:
+    """How documents lie in contexts."""
 
     def __init__(self, documents: _Documents, lengths: Ints, packing: Packing) -> None:
         self._documents = documents
         self._pieces = cut_pieces(lengths, packing.context, split=packing.split)
-        self.num_contexts = int(self._pieces.context[-1]) + 1
+        self.count = int(self._pieces.context[-1]) + 1
 
     def pieces(self, context: int) -> Iterator[tuple[int, range, int, int]]:
         """(unit, rows of the document, first item, items) of each piece of a context."""
@@ -138,21 +137,21 @@ class _PackingPlan:
         frames = index.grid_t if packing.specials.frame is not None else 0 * index.grid_t
         # Items before each row, without what stands between windows.
         self._before = np.concatenate([[0], np.cumsum(index.num_tokens.astype(np.int64) + frames)])
-        self._lanes = [self._lane(units) for units in layout.deal()]
-        self.num_lanes = len(self._lanes)
-        self._turns = Interleave([lane.num_contexts for lane in self._lanes])
+        self._contexts = self._fill(layout.units())
+        self._turns = layout.turns(self._contexts.count)
+        self.num_lanes = self._turns.count
 
     def __len__(self) -> int:
-        return len(self._turns)
+        return self._turns.total
 
     def item(self, index: int, read: Read) -> dict[str, Any]:
-        lane, number = self._turns.place(index)
+        number = self._turns.place(index)
         size, specials = self._packing.context, self._packing.specials
         tokens = np.full(size, specials.pad, np.int64)
         positions = np.full((size, 3), -1, np.int32)
         documents = np.full(size, -1, np.int32)
         borders, windows = [0], list[dict[str, Any]]()
-        for piece, (unit, rows, start, length) in enumerate(self._lanes[lane].pieces(number)):
+        for piece, (unit, rows, start, length) in enumerate(self._contexts.pieces(number)):
             at = borders[-1]
             for ids, where, window in self._windows(unit, rows, start, start + length, read):
                 windows.append({**window, "document": piece, "start": at})
@@ -169,14 +168,14 @@ class _PackingPlan:
             "windows": windows,
         }
 
-    def _lane(self, units: list[int]) -> _Lane:
+    def _fill(self, units: list[int]) -> _Contexts:
         found = [self._documents(unit) for unit in units]
         documents = _Documents(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
         specials = self._packing.specials
         lengths = self._before[documents.row + documents.num_rows] - self._before[documents.row]
         lengths += specials.added(first=True, last=True)
         lengths += specials.added(first=False, last=False) * (documents.num_rows - 1)
-        return _Lane(documents, lengths, self._packing)
+        return _Contexts(documents, lengths, self._packing)
 
     def _documents(self, unit: int) -> _Documents:
         """Those of a unit, in the order of this epoch."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from pipelines.dataset.corpus import Corpus, Unit
-from pipelines.dataset.order import Interleave, deal_units, shuffled
+from pipelines.dataset.order import Lanes, shuffled, unit_order
 from pipelines.dataset.row_index import RowIndex
 from pipelines.dataset.samples import Specials, describe, row_sample, window_items
 from pipelines.training_draws import Purpose
@@ -44,12 +44,15 @@ class Layout:
     epoch: int
     lanes: int
 
-    def deal(self) -> list[list[int]]:
-        """Units of each lane; units without rows are left out."""
-        counts = [self.num_rows(unit.number) for unit in self.corpus.units]
-        dealt = deal_units(counts, lanes=self.lanes, seed=self.seed, epoch=self.epoch)
-        lanes = [[unit for unit in lane if counts[unit]] for lane in dealt]
-        return [lane for lane in lanes if lane]
+    def units(self) -> list[int]:
+        """The units in the order they are read; those without rows are left out."""
+        order = unit_order(self.seed, epoch=self.epoch, count=len(self.corpus.units))
+        return [unit for unit in order.tolist() if self.num_rows(unit)]
+
+    def turns(self, total: int) -> Lanes:
+        """How so many items take turns: without a seed they do not."""
+        lanes = 1 if self.seed is None else min(self.lanes, len(self.corpus.units))
+        return Lanes(total, lanes)
 
     def num_rows(self, unit: int) -> int:
         """Rows of a unit that take part."""
@@ -94,33 +97,28 @@ class EpochPlan(Protocol):
 class _UnitItems:
     """Items that each come from one unit: which unit, and which of its items."""
 
-    def __init__(self, dealt: Sequence[Sequence[int]], count: Callable[[int], int]) -> None:
-        self._dealt = dealt
-        self._before = [
-            list(itertools.accumulate((count(unit) for unit in lane), initial=0)) for lane in dealt
-        ]
-        self._turns = Interleave([before[-1] for before in self._before])
-
-    def __len__(self) -> int:
-        return len(self._turns)
+    def __init__(self, layout: Layout, count: Callable[[int], int]) -> None:
+        self._units = layout.units()
+        counts = (count(unit) for unit in self._units)
+        self._before = list(itertools.accumulate(counts, initial=0))
+        self.turns = layout.turns(self._before[-1])
 
     def find(self, index: int) -> tuple[int, int]:
         """(unit, number of the item in it)."""
-        lane, number = self._turns.place(index)
-        at = bisect.bisect_right(self._before[lane], number) - 1
-        return self._dealt[lane][at], number - self._before[lane][at]
+        number = self.turns.place(index)
+        at = bisect.bisect_right(self._before, number) - 1
+        return self._units[at], number - self._before[at]
 
 
 class _SamplePlan:
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
-        dealt = layout.deal()
-        self.num_lanes = len(dealt)
-        self._items = _UnitItems(dealt, layout.num_rows)
+        self._items = _UnitItems(layout, layout.num_rows)
+        self.num_lanes = self._items.turns.count
         self._orders = _Recent(self._order, self.num_lanes)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._items.turns.total
 
     def item(self, index: int, read: Read) -> dict[str, Any]:
         layout = self._layout
@@ -189,14 +187,12 @@ class _BucketPlan:
         longest = int(self._lengths.max())
         if longest > buckets.max_tokens:
             raise ValueError(f"a window has {longest} items, max_tokens is {buckets.max_tokens}")
-        dealt = layout.deal()
-        self.num_lanes = len(dealt)
-        batches = {unit: self._batches(unit) for lane in dealt for unit in lane}
-        self._items = _UnitItems(dealt, lambda unit: len(batches[unit]))
+        self._items = _UnitItems(layout, lambda unit: len(self._batches(unit)))
+        self.num_lanes = self._items.turns.count
         self._recent = _Recent(self._batches, self.num_lanes)
 
     def __len__(self) -> int:
-        return len(self._items)
+        return self._items.turns.total
 
     def item(self, index: int, read: Read) -> dict[str, Any]:
         layout, specials = self._layout, self._buckets.specials

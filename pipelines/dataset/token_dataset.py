@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,9 +43,9 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
             (`plans.plan_buckets`; take them with ``batch_size=None``).
         seed: Of the order; None: the order of the corpus.
         lanes: Row groups that are read in turns: the buffer of the shuffle, and what all workers
-            of all ranks together hold in memory. No row group is read twice in an epoch if it is a
-            multiple of ranks * workers * ``batch_size``. Part of the order: choose it once, for
-            the largest team.
+            of all ranks together hold in memory. If it is a multiple of ranks * workers *
+            ``batch_size``, no more than that many row groups are read twice in an epoch. Part of
+            the order: choose it once, for the largest team.
         batch_size: The ``batch_size`` of the DataLoader; 1 if that is None.
         drop_last: Leave out the last step if it does not have a whole batch for every rank. None:
             only if there are several ranks, which would wait for one another otherwise.
@@ -216,10 +218,14 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
     def _items(
         self, plan: EpochPlan, stream: Stream, progress: Progress
     ) -> Iterator[dict[str, Any]]:
-        for index in stream.indices(
-            progress.base, progress.taken, len(plan), drop_last=self._drop_last
-        ):
-            item = plan.item(index, lambda unit: self._reader.rows(unit, keep=plan.num_lanes + 1))
+        indices = functools.partial(
+            stream.indices, progress.base, total=len(plan), drop_last=self._drop_last
+        )
+        # A unit for each lane that this stream meets, and one for the next.
+        period = itertools.islice(indices(taken=0), plan.num_lanes * self._batch_size)
+        keep = len({index % plan.num_lanes for index in period}) + 1
+        for index in indices(taken=progress.taken):
+            item = plan.item(index, lambda unit: self._reader.rows(unit, keep=keep))
             progress = replace(progress, taken=progress.taken + 1)
             self._progress = progress
             yield item

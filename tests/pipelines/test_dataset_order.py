@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.dataset.order import Interleave, deal_units
+from pipelines.dataset.order import Lanes, shuffled, unit_order
 from pipelines.dataset.streams import Progress, Stream, find_progress
+from pipelines.training_draws import Purpose
 
 teams = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
 
@@ -28,37 +29,29 @@ def streams_of(team: tuple[int, int, int]) -> list[list[Stream]]:
     ]  # fmt: skip
 
 
-@given(st.lists(st.integers(0, 9), max_size=8))
-def test_every_item_of_every_lane_has_one_number(counts: list[int]):
-    turns = Interleave(counts)
-    places = [turns.place(index) for index in range(len(turns))]
-    assert sorted(places) == [(lane, k) for lane, n in enumerate(counts) for k in range(n)]
-    # Lanes are read from their first item to their last.
-    for lane in range(len(counts)):
-        assert [k for at, k in places if at == lane] == sorted(k for at, k in places if at == lane)
+@given(st.integers(0, 60), st.integers(1, 9))
+def test_every_item_has_one_number_and_lanes_are_read_in_order(total: int, count: int):
+    lanes = Lanes(total, count)
+    places = [lanes.place(index) for index in range(total)]
+    assert sorted(places) == list(range(total))
+    for lane in range(count):
+        own = places[lane::count]
+        assert own == list(range(own[0], own[0] + len(own))) if own else lane >= total
     with pytest.raises(IndexError):
-        turns.place(len(turns))
-
-
-@given(st.lists(st.integers(1, 9), min_size=1, max_size=20), st.integers(1, 6), st.integers(0, 5))
-def test_every_unit_is_dealt_once_and_lanes_are_about_equally_long(
-    weights: list[int], lanes: int, epoch: int
-):
-    dealt = deal_units(weights, lanes=lanes, seed=1, epoch=epoch)
-    assert sorted(unit for lane in dealt for unit in lane) == list(range(len(weights)))
-    loads = [sum(weights[unit] for unit in lane) for lane in dealt]
-    assert max(loads) - min(loads) <= max(weights)
-    assert dealt == deal_units(weights, lanes=lanes, seed=1, epoch=epoch)
+        lanes.place(total)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = {
-        tuple(deal_units([1] * 30, lanes=1, seed=seed, epoch=epoch)[0])
-        for seed in (0, 1)
-        for epoch in (0, 1)
-    }
+    orders = {tuple(unit_order(seed, epoch=epoch, count=30)) for seed in (0, 1) for epoch in (0, 1)}
     assert len(orders) == 4
-    assert deal_units([1] * 3, lanes=2, seed=None, epoch=7) == [[0, 1, 2]]
+    assert all(sorted(one) == list(range(30)) for one in orders)
+    assert unit_order(None, epoch=7, count=3).tolist() == [0, 1, 2]
+    rows = {
+        tuple(shuffled(0, Purpose.ROWS, epoch=epoch, unit=unit, count=30))
+        for epoch in (0, 1)
+        for unit in (0, 1)
+    }
+    assert len(rows) == 4
 
 
 @given(teams, st.integers(0, 60), st.data())
