@@ -1,6 +1,6 @@
 """Train a small world model on token corpora of the same videos, and compare them.
 
-    infotok run examples/clips tokens-50 --rate 0.5
+    infotok run examples/clips tokens-50 --rate 0.5 --set window.frames=17 --set space.size=128
     infotok tokenise tokens-100 --work tokens-50/_work --rate 1.0
     python examples/train_world_model.py tokens-50 tokens-100 --out world-model
 
@@ -50,9 +50,10 @@ class Result:
     trained_s: float
 
 
-def is_held(video_id: str, share: float) -> bool:
-    """The same videos of every corpus, by their ids."""
-    return int(video_id[:8], 16) < share * 2**32
+def held_videos(dataset: TokenDataset, share: float) -> frozenset[str]:
+    """The same videos of every corpus: the first by their ids, which are hashes; at least one."""
+    every = sorted({sample["video_id"] for sample in dataset})
+    return frozenset(every[: max(1, round(share * len(every)))])
 
 
 def unigram_bits(dataset: TokenDataset) -> float:
@@ -71,7 +72,7 @@ def batches(options: argparse.Namespace, corpus: str, steps: int) -> Iterator[di
         Packing(context=options.context, specials=Specials(bos=BEGIN)),
         seed=options.seed,
         batch_size=options.batch,
-        videos=lambda video: not is_held(video, options.held),
+        videos=lambda video: video not in options.held_videos,
     )
     loader = DataLoader(dataset, batch_size=options.batch, collate_fn=collate)
     done, epoch = 0, 0
@@ -136,7 +137,7 @@ def held_loss(options: argparse.Namespace, corpus: str, model: WorldModel) -> tu
         context=options.context, documents="window", split=False, specials=Specials(bos=BEGIN)
     )
     dataset = TokenDataset(
-        corpus, packing, seed=None, videos=lambda video: is_held(video, options.held)
+        corpus, packing, seed=None, videos=lambda video: video in options.held_videos
     )
     bits, count, seconds = torch.zeros(2), 0, 0.0
     for batch in DataLoader(dataset, batch_size=options.batch, collate_fn=collate):
@@ -180,7 +181,7 @@ def continue_window(
 
 def show(options: argparse.Namespace, corpus: str, model: WorldModel) -> Path:
     """Write a held-out window as the corpus holds it, and as it was continued, side by side."""
-    dataset = TokenDataset(corpus, seed=None, videos=lambda video: is_held(video, options.held))
+    dataset = TokenDataset(corpus, seed=None, videos=lambda video: video in options.held_videos)
     sample = next(s for s in dataset if s["grid"][0] == model.grid.t)
     drawn = continue_window(model, sample, frames=model.grid.t - options.draw, options=options)
     frames = [dataset.detokenise(s, checkpoint=options.checkpoint) for s in (sample, drawn)]
@@ -197,6 +198,7 @@ def run(options: argparse.Namespace, corpus: str) -> Result:
     every = TokenDataset(corpus, seed=None)
     info = every.info
     options.num_codes = info.tokenizer.num_codes
+    options.held_videos = held_videos(every, options.held)
     t, h, w = (max(sample["grid"][axis] for sample in every) for axis in range(3))
     seconds = sum(sample["end_time_s"] - sample["start_time_s"] for sample in every)
     entropy = unigram_bits(every)
@@ -235,11 +237,11 @@ def main() -> None:
         "--context", type=int, default=1536, help="items; at least a window and one"
     )
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--heads", type=int, default=4, help="of 32 channels each")
-    parser.add_argument("--lr", type=float, default=2e-3)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--heads", type=int, default=2, help="of 32 channels each")
+    parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--held", type=float, default=0.1, help="share of the videos")
-    parser.add_argument("--draw", type=int, default=1, help="latent frames to draw")
+    parser.add_argument("--draw", type=int, default=2, help="latent frames to draw")
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--checkpoint", help="of the corpora, if it is not where it was")
     parser.add_argument("--device", default="cpu")

@@ -115,7 +115,7 @@ class WorldModel(nn.Module):
     """
 
     def __init__(
-        self, grid: Grid, radix: tuple[int, ...], *, layers: int = 4, heads: int = 4
+        self, grid: Grid, radix: tuple[int, ...], *, layers: int = 2, heads: int = 2
     ) -> None:
         super().__init__()
         width = 32 * heads

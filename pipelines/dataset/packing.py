@@ -22,7 +22,7 @@ from pipelines.dataset.row_index import RowIndex
 from pipelines.dataset.samples import Specials, describe, window_items
 from pipelines.training_draws import Purpose
 
-__all__ = ["Packing", "collate", "cut_pieces", "plan_packing"]
+__all__ = ["Packing", "Pieces", "collate", "cut_pieces", "plan_packing"]
 
 Ints = npt.NDArray[np.int64]
 

@@ -134,6 +134,8 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         """
         if epoch < 0:
             raise ValueError(f"epoch {epoch} must not be negative")
+        if epoch != self.epoch:
+            self._progress = None
         self._epoch.fill_(epoch)
 
     def num_items(self) -> int:

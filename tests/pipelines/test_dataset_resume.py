@@ -127,6 +127,15 @@ def test_kept_workers_learn_of_the_next_epoch(root: Path):
     assert sorted(epochs[0]) == sorted(epochs[1])
 
 
+def test_a_pickled_dataset_is_the_same_in_another_process(root: Path):
+    data = dataset(root, Packing(context=150))
+    data.set_epoch(3)
+    whole = keys(data)
+    again = pickle.loads(pickle.dumps(data))
+    assert again.epoch == 3
+    assert keys(again) == whole
+
+
 def test_an_epoch_behind_the_resumed_one_begins_at_its_beginning(root: Path):
     one = dataset(root)
     next(iter(one))
@@ -135,6 +144,7 @@ def test_an_epoch_behind_the_resumed_one_begins_at_its_beginning(root: Path):
     again.load_state_dict(state)
     rest = len(keys(again))
     again.set_epoch(1)
+    assert again.state_dict()["epoch"] == 1
     assert len(keys(again)) == rest + 1
 
 
