@@ -35,6 +35,12 @@ class Purpose(IntEnum):
     """One clip of a visit."""
     DEAL = 5
     """The order in which the clips of a block are dealt."""
+    UNITS = 6
+    """The order in which an epoch reads the row groups of a token corpus."""
+    ROWS = 7
+    """The order of windows or documents in one row group."""
+    BATCHES = 8
+    """The order of the batches made of one row group."""
 
 
 def uniform(

@@ -111,6 +111,15 @@ print(sorted({{"ray", "pyarrow", "pydantic", "click", "fsspec", "av"}} & set(sys
     assert python(code) in ("[]", "['fsspec']")
 
 
+def test_a_trainer_reads_a_corpus_without_the_engine():
+    code = """
+import sys
+import pipelines.dataset
+print(sorted({"ray", "av", "click", "skimage"} & set(sys.modules)))
+"""
+    assert python(code) == "[]"
+
+
 def test_every_module_can_be_imported_and_does_nothing_then():
     names = importable()
     code = f"""

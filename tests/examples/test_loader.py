@@ -1,0 +1,81 @@
+"""The snippets of docs/loader.md as they stand there, and the example that trains on a corpus."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from video_corpora import analyse_videos, write_corpus
+
+from infotok_core.tokenizer import Tokenizer
+from pipelines.config import SpaceConfig, WindowConfig
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "loader.md"
+WINDOW, SPACE = WindowConfig(frames=9, fps=2), SpaceConfig(size=64)
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*set_vital", "ignore:This DataLoader will create")
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``tokens-50`` and ``tokens-100`` of the bundled clips."""
+    folder = tmp_path_factory.mktemp("corpora")
+    clips = ROOT / "examples" / "clips"
+    tokenizer = Tokenizer.load("default")
+    videos = analyse_videos(tokenizer, clips, window=WINDOW, space=SPACE)
+    for name, rate in (("tokens-50", 0.5), ("tokens-100", 1.0)):
+        write_corpus(
+            folder / name, videos, tokenizer=tokenizer, source_root=clips, window=WINDOW,
+            space=SPACE, rate=rate,
+        )  # fmt: skip
+    return folder
+
+
+def snippets() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_the_first_snippet_has_ten_lines():
+    lines = [line for line in snippets()[0].splitlines() if line.strip()]
+    assert len(lines) <= 10
+
+
+def test_the_snippets_run_one_after_the_other(corpora: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("torchdata")
+    monkeypatch.chdir(corpora)
+    names: dict[str, Any] = {}
+    for snippet in snippets():
+        exec(compile(snippet, str(PAGE), "exec"), names)
+    assert names["batch"]["tokens"].shape[1] == 1024
+    assert names["video"].shape == (9, 64, 64, 3)
+    assert names["state"] is not None
+
+
+def test_a_world_model_trains_on_both_rates_and_draws_a_video(corpora: Path, tmp_path: Path):
+    command = [
+        sys.executable, str(ROOT / "examples" / "train_world_model.py"),
+        str(corpora / "tokens-50"), str(corpora / "tokens-100"), "--out", str(tmp_path),
+        "--steps", "12", "--context", "256", "--layers", "1", "--heads", "1", "--held", "0.5",
+    ]  # fmt: skip
+    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    half, whole = json.loads((tmp_path / "results.json").read_text())
+    assert (half["rate"], whole["rate"]) == (pytest.approx(0.5, abs=0.01), 1.0)
+    assert whole["tokens_per_s"] == pytest.approx(2 * half["tokens_per_s"], rel=0.02)
+    # The way from one token to the next is certain where all are there, and is learnt at once.
+    assert whole["held_place_bits"] < half["held_place_bits"]
+    losses = [float(bits) for bits in re.findall(r"step \d+: (\S+) bits", done.stdout)]
+    assert losses[11] < losses[0] - 1
+    for name in ("tokens-50", "tokens-100"):
+        (path,) = tmp_path.glob(f"{name}-*.mp4")
+        with av.open(str(path)) as container:
+            frames = list(container.decode(video=0))
+        assert (len(frames), frames[0].width, frames[0].height) == (9, 128, 64)
