@@ -38,6 +38,7 @@ from pipelines.statistics import (
     sample_videos,
 )
 from pipelines.storage import Store
+from pipelines.timings import timed
 from pipelines.tokenise import shard_spec, tokenise
 from pipelines.work import WorkFolder
 from schemas.ids import digest
@@ -169,12 +170,12 @@ class Corpus:
         if sample is not None:
             num_bytes = sum(row["size"] for row in plan.rows() if row["video_id"] in sample)
             first = self._progress(control, "analyse sample", len(sample), num_bytes)
-            analyse(plan, spec, first, only=sample)
-            control.say(first.line())
+            with timed(first, self.work):
+                analyse(plan, spec, first, only=sample)
             freeze_sample(plan, spec.work, sample)
         progress = self._progress(control, "analyse", plan.head.videos, plan.head.num_bytes)
-        analyse(plan, spec, progress)
-        control.say(progress.line())
+        with timed(progress, self.work):
+            analyse(plan, spec, progress)
         return freeze_statistics(plan, spec.work, sample)
 
     def tokenise(self, control: RunControl) -> dict[str, Any]:
@@ -199,14 +200,14 @@ class Corpus:
         self._claim_output(spec.key)
         progress = self._progress(control, "tokenise", plan.head.shards, 0)
         progress.items = "shards"
-        if self.config.runtime.second_pass == "reuse":
-            tokenise(spec, progress)
-        else:
-            stages = self._stage_spec(plan, control, keep_units=True)
-            again = self._progress(control, "recompute", plan.head.videos, plan.head.num_bytes)
-            again.start()
-            tokenise(spec, progress, lambda rows: analyse_again(rows, stages, again))
-        control.say(progress.line())
+        with timed(progress, self.work):
+            if self.config.runtime.second_pass == "reuse":
+                tokenise(spec, progress)
+            else:
+                stages = self._stage_spec(plan, control, keep_units=True)
+                again = self._progress(control, "recompute", plan.head.videos, plan.head.num_bytes)
+                again.start()
+                tokenise(spec, progress, lambda rows: analyse_again(rows, stages, again))
         return finalise(spec, statistics, self.tokenizer.shape)
 
     def _stage_spec(self, plan: Plan, control: RunControl, *, keep_units: bool) -> StageSpec:

@@ -5,6 +5,7 @@ plan.json plan.parquet        the listing, fixed
 analysis.json                 on what kind of device, in what precision pass one computes
 units/{unit_id}-{key}.parquet analysis of 16 windows: codes and information
 videos/{video_id}.json        receipt: the video is finished, one way or the other
+timings/{run}-{stage}.json    how long it took; nothing depends on it
 attempts/{id}/{run}-{n}       a start, noted before it happens: survives the death of its worker
 statistics.json               the frozen statistics of pass one
 commits/{tokens_key}/{shard}.json
