@@ -24,6 +24,7 @@ _VERBS = {
     "validate": ("jobs.validate", "Read a corpus back and check all that it says of itself."),
     "inspect": ("jobs.inspect", "Show a corpus, a work folder, or an object of either."),
     "reconstruct": ("jobs.reconstruct", "Decode tokens to video."),
+    "report": ("jobs.report", "Write a page about a corpus, with its videos playing."),
     "parity": ("jobs.parity", "Compare the network with the published one."),
     "export": ("jobs.export", "Write a checkpoint as TorchScript or torch.export programs."),
     "train": ("jobs.train", "Train a tokenizer and write its checkpoint."),

@@ -1,4 +1,4 @@
-"""What the verbs that only read share: how to reach a store, and why it cannot be read."""
+"""What the verbs that only read share: stores, tokenizers, and why they cannot be read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import click
+import torch
 from botocore.exceptions import BotoCoreError
 
+from infotok_core.errors import CheckpointError
+from infotok_core.opening import open_tokenizer
+from infotok_core.tokenizer import VideoCodec
 from pipelines.config import StorageConfig
 from pipelines.errors import PipelineError, StorageError
 from schemas.versions import FormatError
 
-__all__ = ["reading", "store_options"]
+__all__ = ["open_codec", "reading", "store_options"]
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,3 +52,17 @@ def reading(url: str) -> Generator[None]:
         raise StorageError(f"cannot read {url}: {error}") from error
     except FormatError as error:
         raise PipelineError(f"{url}: {error}") from error
+
+
+def open_codec(checkpoint: str, device: str | None) -> VideoCodec:
+    """A tokenizer that decodes; without a ``device`` on the GPU, if there is one.
+
+    Raises:
+        PipelineError: If the checkpoint cannot be used.
+    """
+    try:
+        return open_tokenizer(
+            checkpoint, device=device or ("cuda" if torch.cuda.is_available() else "cpu")
+        )
+    except CheckpointError as error:
+        raise PipelineError(f"tokenizer: {error}") from error

@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-from infotok_core.errors import CheckpointError
-from infotok_core.opening import open_tokenizer
 from infotok_core.tokenizer import VideoCodec
-from jobs.reading import reading, store_options
+from jobs.reading import open_codec, reading, store_options
 from pipelines.config import SourceConfig, StorageConfig
 from pipelines.corpus_reader import CorpusReader, StoredVideo
-from pipelines.errors import PipelineError
 from pipelines.picture_files import PictureFiles, PictureFolder, file_stem
 from pipelines.reachable import check_reachable
 from pipelines.reconstruct import ClipReport, check_tokenizer, mean_report, reconstruct_video
@@ -96,7 +92,7 @@ def reconstruct(
     with reading(store.url), ExitStack() as stack:
         check_reachable(store)
         reader = CorpusReader.open(store)
-        tokenizer = _tokenizer(checkpoint, device)
+        tokenizer = open_codec(checkpoint, device)
         check_tokenizer(reader.info, tokenizer)
         root = None if against is None else _root(reader, against, storage)
         sources = None
@@ -111,15 +107,6 @@ def reconstruct(
     if report is not None:
         _write(report, {**table.document(), "corpus": store.url, "against": root,
                         "tokenizer": tokenizer.fingerprint})  # fmt: skip
-
-
-def _tokenizer(checkpoint: str, device: str | None) -> VideoCodec:
-    try:
-        return open_tokenizer(
-            checkpoint, device=device or ("cuda" if torch.cuda.is_available() else "cpu")
-        )
-    except CheckpointError as error:
-        raise PipelineError(f"tokenizer: {error}") from error
 
 
 def _root(reader: CorpusReader, against: str, storage: StorageConfig) -> str:

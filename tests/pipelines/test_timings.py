@@ -45,10 +45,14 @@ def test_a_timing_counts_what_this_start_did(tmp_path: Path):
 def test_a_stage_that_was_stopped_has_a_timing_too(tmp_path: Path):
     clock, work = Clock(), Store(str(tmp_path))
     progress = started(clock, "analyse")
-    with pytest.raises(StalledError), timed(progress, work):
+
+    def stall() -> None:
         progress.item_done(100)
         clock.now_s += 10
         progress.tick()
+
+    with pytest.raises(StalledError), timed(progress, work):
+        stall()
     assert [timing.seconds for timing in read_timings(work)] == [10]
 
 
