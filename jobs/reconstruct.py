@@ -12,15 +12,14 @@ from typing import Any
 import click
 
 from infotok_core.tokenizer import VideoCodec
-from jobs.reading import open_codec, reading, store_options
-from pipelines.config import SourceConfig, StorageConfig
+from jobs.reading import open_codec, reading, source_root, store_options
+from pipelines.config import StorageConfig
 from pipelines.corpus_reader import CorpusReader, StoredVideo
 from pipelines.picture_files import PictureFiles, PictureFolder, file_stem
 from pipelines.reachable import check_reachable
 from pipelines.reconstruct import ClipReport, check_tokenizer, mean_report, reconstruct_video
 from pipelines.selection import Selection
 from pipelines.source_windows import SourceWindows
-from pipelines.sources import open_source
 from pipelines.storage import Store
 
 __all__ = ["reconstruct"]
@@ -94,7 +93,9 @@ def reconstruct(
         reader = CorpusReader.open(store)
         tokenizer = open_codec(checkpoint, device)
         check_tokenizer(reader.info, tokenizer)
-        root = None if against is None else _root(reader, against, storage)
+        root = None
+        if against is not None:
+            root = source_root(reader, None if against == _RECORDED else against, storage)
         sources = None
         if root is not None:
             sources = stack.enter_context(SourceWindows(reader.info, root=root, storage=storage))
@@ -107,13 +108,6 @@ def reconstruct(
     if report is not None:
         _write(report, {**table.document(), "corpus": store.url, "against": root,
                         "tokenizer": tokenizer.fingerprint})  # fmt: skip
-
-
-def _root(reader: CorpusReader, against: str, storage: StorageConfig) -> str:
-    if against == _RECORDED:
-        return reader.info.source_root
-    # A folder, a glob, a manifest: whatever `infotok run` took. Only its root is asked for.
-    return open_source(against, SourceConfig(), storage).root
 
 
 def _clips(

@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from infotok_core.tokenizer import VideoCodec
-from jobs.reading import open_codec, reading, store_options
-from pipelines.config import SourceConfig, StorageConfig
+from jobs.reading import open_codec, reading, source_root, store_options
+from pipelines.config import StorageConfig
 from pipelines.corpus_reader import CorpusReader
 from pipelines.errors import PlanMismatchError, StorageError
 from pipelines.reachable import check_reachable
@@ -19,11 +19,11 @@ from pipelines.report import ReportDetails, report_html
 from pipelines.report_clips import ReportVideo, read_windows, report_videos, spread
 from pipelines.selection import Selection
 from pipelines.source_windows import SourceWindows
-from pipelines.sources import open_source
 from pipelines.storage import Store
 from pipelines.timings import read_timings
-from schemas.layout import QUARANTINE_PATH, REPORT_PATH, STATISTICS_PATH
+from schemas.layout import QUARANTINE_PATH, RECONSTRUCTION_PATH, REPORT_PATH, STATISTICS_PATH
 from schemas.quarantine import decode_quarantine
+from schemas.reconstruction import ReconstructionSample
 from schemas.statistics import ElboStatistics
 
 __all__ = ["report"]
@@ -78,6 +78,7 @@ def report(
             ReportDetails(
                 windows=windows,
                 videos=shown.videos,
+                measured=_measured(store, reader.info.tokens_key),
                 timings=read_timings(Store(work, storage) if work else store.child("_work")),
                 without_originals=shown.why,
             ),
@@ -96,6 +97,13 @@ def _statistics(store: Store) -> ElboStatistics | None:
     if not store.exists(STATISTICS_PATH):
         return None
     return ElboStatistics.from_bytes(store.read(STATISTICS_PATH))
+
+
+def _measured(store: Store, tokens_key: str) -> ReconstructionSample | None:
+    if not store.exists(RECONSTRUCTION_PATH):
+        return None
+    measured = ReconstructionSample.from_bytes(store.read(RECONSTRUCTION_PATH))
+    return measured if measured.tokens_key == tokens_key else None
 
 
 def _write(page: str, store: Store, output: Path | None) -> None:
@@ -129,10 +137,7 @@ class _Videos:
             return _Shown([])
         if self.tokenizer is None:
             return _Shown(self._all(None))
-        root = self.reader.info.source_root
-        if self.against is not None:
-            # A folder, a glob, a manifest: whatever `infotok run` took. Only its root is asked for.
-            root = open_source(self.against, SourceConfig(), self.storage).root
+        root = source_root(self.reader, self.against, self.storage)
         try:
             with ExitStack() as stack:
                 sources = SourceWindows(self.reader.info, root=root, storage=self.storage)

@@ -24,6 +24,7 @@ from pipelines.report_style import STYLE
 from pipelines.wording import compact, num_bytes_text, rule_text, settings_text, significant
 from schemas.info import CorpusInfo
 from schemas.layout import QUARANTINE_PATH
+from schemas.reconstruction import ReconstructionSample
 from schemas.statistics import ElboStatistics
 from schemas.timings import StageTiming
 
@@ -39,12 +40,14 @@ class ReportDetails:
     Attributes:
         windows: Of its rows; a sample where the corpus is large.
         videos: To be shown.
+        measured: A decoded sample.
         timings: Of the stages that made it.
         without_originals: Why the videos stand without their sources; empty if they do not.
     """
 
     windows: Sequence[WindowFacts] = ()
     videos: Sequence[ReportVideo] = ()
+    measured: ReconstructionSample | None = None
     timings: Sequence[StageTiming] = ()
     without_originals: str = ""
 
@@ -68,7 +71,7 @@ def report_html(
         part
         for part in (
             _header(info),
-            _tiles(info, details.windows),
+            _tiles(info, details),
             videos(details.videos, details.without_originals),
             _charts(info, statistics, details.windows),
             _quarantine(info, quarantine),
@@ -93,8 +96,8 @@ def _header(info: CorpusInfo) -> str:
     )
 
 
-def _tiles(info: CorpusInfo, windows: Sequence[WindowFacts]) -> str:
-    totals, counts = info.totals, info.videos
+def _tiles(info: CorpusInfo, details: ReportDetails) -> str:
+    totals, counts, windows = info.totals, info.videos, details.windows
     tiles = [
         ("Videos", compact(counts.committed), f"of {counts.listed:,} listed"),
         ("Windows", compact(totals.clips), _policy(info)),
@@ -107,6 +110,9 @@ def _tiles(info: CorpusInfo, windows: Sequence[WindowFacts]) -> str:
     if seconds > 0:
         pace = sum(window.num_tokens for window in windows) / seconds
         tiles.insert(3, ("Pace", compact(round(pace)), "tokens / s of video"))
+    if details.measured is not None:
+        note = f"SSIM {details.measured.ssim:.3f}, {len(details.measured.clips):,} windows"
+        tiles.append(("PSNR", f"{details.measured.psnr_db:.2f} dB", note))
     cells = "\n".join(
         f"<div><dt>{name}</dt><dd>{escape(value)}<small>{escape(note)}</small></dd></div>"
         for name, value, note in tiles

@@ -42,6 +42,7 @@ from pipelines.timings import timed
 from pipelines.tokenise import shard_spec, tokenise
 from pipelines.work import WorkFolder
 from schemas.ids import digest
+from schemas.layout import CONFIG_PATH
 from schemas.statistics import ElboStatistics
 from schemas.tokens import MAX_CODES
 
@@ -276,9 +277,9 @@ class Corpus:
             "config": self.config.model_dump(mode="json", exclude={"runtime"}),
         }
         data = json.dumps(document, indent=1, sort_keys=True).encode()
-        if self.output.create("meta/config.json", data):
+        if self.output.create(CONFIG_PATH, data):
             return
-        there = json.loads(self.output.read("meta/config.json"))
+        there = json.loads(self.output.read(CONFIG_PATH))
         if there["tokens_key"] != key:
             raise PlanMismatchError(
                 f"{self.output.url} holds (part of) another corpus: other routing, format, "

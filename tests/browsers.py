@@ -1,48 +1,25 @@
-"""A real browser without a window, where one is installed: what a page looks like, and does."""
+"""A real browser without a window, where one is installed: what a page looks like, and does.
+
+Spoken to in the DevTools protocol over a pipe: JSON objects that end in a zero byte.
+"""
 
 from __future__ import annotations
 
+import base64
+import fcntl
+import itertools
 import json
-import re
+import os
 import shutil
 import subprocess
-import tempfile
-from dataclasses import dataclass
-from html import unescape
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from types import TracebackType
+from typing import Any, Literal, Self
 
 import pytest
 
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-_PROBE = """
-<script>
-// The browser runs on virtual time, which videos do not play by: each is asked for a frame.
-const seek = video => new Promise(done => {
-  video.addEventListener("seeked", () => {
-    const canvas = document.createElement("canvas");
-    canvas.width = video.videoWidth; canvas.height = video.videoHeight;
-    const context = canvas.getContext("2d");
-    context.drawImage(video, 0, 0);
-    const pixels = context.getImageData(0, 0, canvas.width, canvas.height).data;
-    done({
-      width: video.videoWidth, height: video.videoHeight, shown: video.clientWidth,
-      playing: !video.paused, seconds: video.currentTime,
-      brightest: pixels.reduce((a, b, i) => i % 4 < 3 ? Math.max(a, b) : a, 0),
-    });
-  }, {once: true});
-  video.currentTime = video.duration / 2;
-});
-addEventListener("load", () => setTimeout(async () => {
-  document.body.dataset.probe = JSON.stringify({
-    overflow: document.documentElement.scrollWidth - innerWidth,
-    background: getComputedStyle(document.body).backgroundColor,
-    requests: performance.getEntriesByType("resource").map(entry => entry.name.slice(0, 60)),
-    videos: await Promise.all([...document.querySelectorAll("video")].map(seek)),
-  });
-}, 1000));
-</script>
-"""
 
 
 def browser() -> str | None:
@@ -53,42 +30,95 @@ def browser() -> str | None:
 requires_browser = pytest.mark.skipif(browser() is None, reason="needs Chromium (apt: chromium)")
 
 
-@dataclass(frozen=True)
-class Looked:
-    """What a browser made of a page.
+class Browser:
+    """One page of a headless Chromium. A context manager."""
 
-    Attributes:
-        probe: What the page says of itself after a while.
-        picture: A PNG of the window.
-    """
-
-    probe: dict[str, Any]
-    picture: Path
-
-
-def look(
-    page: Path, picture: Path, *, size: tuple[int, int], theme: Literal["light", "dark"] = "light"
-) -> Looked:
-    """Open a local page, let it play for a while, and take its picture."""
-    probed = picture.with_suffix(".html")
-    probed.write_text(page.read_text().replace("</body>", f"{_PROBE}</body>"))
-    dom = _run(probed, "--dump-dom", size=size, theme=theme)
-    _run(page, f"--screenshot={picture}", size=size, theme=theme)
-    found = re.search(r'data-probe="([^"]*)"', dom)
-    assert found, "the page did not come to rest"
-    return Looked(json.loads(unescape(found[1])), picture)
-
-
-def _run(page: Path, what: str, *, size: tuple[int, int], theme: str) -> str:
-    path = browser()
-    assert path is not None
-    with tempfile.TemporaryDirectory() as profile:
+    def __init__(self) -> None:
+        self._profile = TemporaryDirectory(ignore_cleanup_errors=True)
+        read_ours, write_theirs = os.pipe()
+        read_theirs, write_ours = os.pipe()
+        path = browser()
+        assert path is not None
         command = [
             path, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-            "--autoplay-policy=no-user-gesture-required", f"--user-data-dir={profile}",
-            f"--blink-settings=preferredColorScheme={0 if theme == 'dark' else 1}",
-            f"--window-size={size[0]},{size[1]}", "--virtual-time-budget=6000", what,
-            page.resolve().as_uri(),
+            "--remote-debugging-pipe", f"--user-data-dir={self._profile.name}", "about:blank",
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    return done.stdout
+        # Chromium reads from descriptor 3 and writes to 4, which a shell can give it.
+        theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (read_theirs, write_theirs)]
+        self._process = subprocess.Popen(
+            ["bash", "-c", 'exec "$@" 3<&{} 4>&{}'.format(*theirs), "bash", *command],
+            pass_fds=theirs,
+            stderr=subprocess.DEVNULL,
+        )
+        for fd in (read_theirs, write_theirs, *theirs):
+            os.close(fd)
+        self._to, self._from = os.fdopen(write_ours, "wb"), os.fdopen(read_ours, "rb")
+        self._numbers = itertools.count(1)
+        self._buffer = b""
+        self._session: str | None = None
+        targets = self._call("Target.getTargets")["targetInfos"]
+        target = next(item["targetId"] for item in targets if item["type"] == "page")
+        attached = self._call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._to.close()
+        self._from.close()
+        self._profile.cleanup()
+
+    def show(self, page: Path, *, width: int, theme: Literal["light", "dark"]) -> None:
+        """Open a local page, and wait until it has loaded."""
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        self._call("Emulation.setEmulatedMedia", features=features)
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=900,
+                   deviceScaleFactor=1, mobile=False)  # fmt: skip
+        self._call("Page.navigate", url=page.resolve().as_uri())
+        self.run(
+            "new Promise(done => document.readyState === 'complete' ? done() : "
+            "addEventListener('load', done))"
+        )
+
+    def run(self, script: str) -> Any:
+        """What an expression gives; a promise is waited for."""
+        found = self._call(
+            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in found, found
+        return found["result"].get("value")
+
+    def picture(self, path: Path) -> Path:
+        """A PNG of the whole page."""
+        found = self._call("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(found["data"]))
+        return path
+
+    def _call(self, method: str, **params: Any) -> Any:
+        number = next(self._numbers)
+        message = {"id": number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        self._to.write(json.dumps(message).encode() + b"\0")
+        self._to.flush()
+        while True:
+            answer = json.loads(self._read())
+            if answer.get("id") == number:
+                assert "error" not in answer, answer
+                return answer["result"]
+
+    def _read(self) -> bytes:
+        while b"\0" not in self._buffer:
+            data = os.read(self._from.fileno(), 1 << 16)
+            assert data, "the browser has ended"
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\0")
+        return line
