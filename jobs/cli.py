@@ -21,6 +21,9 @@ _VERBS = {
     "plan": ("jobs.run", "List the input and fix names, order and shards."),
     "analyse": ("jobs.run", "Pass one: decode and encode every video."),
     "tokenise": ("jobs.run", "Pass two: stored analyses to token shards, at any rate."),
+    "append": ("jobs.grow", "Add new videos to a finished corpus, as a new generation."),
+    "retry-failed": ("jobs.grow", "Try the quarantined videos of a corpus again."),
+    "merge": ("jobs.grow", "Put several corpora together to one."),
     "validate": ("jobs.validate", "Read a corpus back and check all that it says of itself."),
     "inspect": ("jobs.inspect", "Show a corpus, a work folder, or an object of either."),
     "reconstruct": ("jobs.reconstruct", "Decode tokens to video."),
@@ -51,7 +54,7 @@ class _Verbs(click.Group):
         # a stop or from the watchdog, would start another Ray.
         os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
         module, _ = _VERBS[cmd_name]
-        return getattr(importlib.import_module(module), cmd_name)
+        return getattr(importlib.import_module(module), cmd_name.replace("-", "_"))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

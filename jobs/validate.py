@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -105,7 +105,7 @@ def _computed(store: Store) -> TokenizerConfigRef:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def _threads(number: int) -> Generator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -10,7 +10,13 @@ from pipelines.histograms import (
     token_histogram,
 )
 from pipelines.report import report_html
-from pipelines.wording import num_bytes_text, rule_text, settings_text, significant
+from pipelines.wording import (
+    generation_text,
+    num_bytes_text,
+    rule_text,
+    settings_text,
+    significant,
+)
 from schemas.info import CorpusInfo
 from schemas.layout import (
     INFO_PATH,
@@ -43,6 +49,7 @@ def dataset_card(info: CorpusInfo, statistics: ElboStatistics | None = None) -> 
         front_matter(info),
         _summary(info),
         _policies(info),
+        _generations(info),
         _columns(info),
         _loaders(info),
         *(_histogram(histogram) for histogram in histograms if histogram.bars),
@@ -99,6 +106,16 @@ def _policies(info: CorpusInfo) -> str:
         ("BPP16", f"(num_tokens * log2({info.tokenizer.num_codes}) + mask bits) / pixels * 16"),
     ]
     return "## How it was made\n\n" + _table(("", ""), rows)
+
+
+def _generations(info: CorpusInfo) -> str:
+    if not info.generations:
+        return ""
+    rows = [(f"from shard {run.first_shard}", generation_text(run)) for run in info.generations]
+    return (
+        "## Generations\n\nThe corpus was put together from several runs; each has a scale of its "
+        "own, unless it says otherwise.\n\n" + _table(("files", "run"), rows)
+    )
 
 
 def _columns(info: CorpusInfo) -> str:

@@ -21,7 +21,14 @@ from pipelines.histograms import (
 from pipelines.report_clips import ReportVideo, WindowFacts
 from pipelines.report_sections import chart, charts, scatter, speed, videos
 from pipelines.report_style import STYLE
-from pipelines.wording import compact, num_bytes_text, rule_text, settings_text, significant
+from pipelines.wording import (
+    compact,
+    generation_text,
+    num_bytes_text,
+    rule_text,
+    settings_text,
+    significant,
+)
 from schemas.info import CorpusInfo
 from schemas.layout import QUARANTINE_PATH
 from schemas.reconstruction import ReconstructionSample
@@ -191,6 +198,7 @@ def _facts(info: CorpusInfo) -> str:
         ("Windows", settings_text(info.window)),
         ("Frames", settings_text(info.space)),
         ("Formats", ", ".join(info.formats)),
+        *((f"From shard {run.first_shard}", generation_text(run)) for run in info.generations),
         ("ELBO", f"{info.elbo_unit}; {info.elbo_sign}"),
         ("Plan", info.plan_id),
         ("Pass two", info.tokens_key),
