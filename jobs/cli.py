@@ -17,6 +17,7 @@ __all__ = ["main"]
 # verb -> (module, summary). A module is imported when its verb is called: `infotok --help` takes
 # 0.1 s, and 8 s if it has to load torch and Ray for the summaries.
 _VERBS = {
+    "doctor": ("jobs.doctor", "Before a run: would it work here?"),
     "run": ("jobs.run", "Tokenise a video corpus: all of the next three."),
     "plan": ("jobs.run", "List the input and fix names, order and shards."),
     "analyse": ("jobs.run", "Pass one: decode and encode every video."),
