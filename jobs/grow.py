@@ -113,11 +113,11 @@ def _tokenizer(corpus: Corpus) -> TokenizerInfo:
 
 
 @click.command()
-@click.argument("corpora", nargs=-1, required=True, metavar="CORPUS...")
+@click.argument("corpora", nargs=-1, required=True)
 @click.argument("output", metavar="OUTPUT")
 @store_options
 def merge(*, corpora: tuple[str, ...], output: str, storage: StorageConfig) -> None:
-    """Put the data files of several corpora into OUTPUT, as one corpus.
+    """Put the data files of CORPORA, two or more, into OUTPUT, as one corpus.
 
     They must agree in tokenizer, policies, rate, formats and source root, and share no video. Files
     are copied as they are.

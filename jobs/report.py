@@ -32,7 +32,7 @@ _SAMPLED_WINDOWS = 20_000
 
 
 @click.command()
-@click.argument("corpus", metavar="OUTPUT")
+@click.argument("corpus")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
     help="Write the page here; default: report.html of the corpus.",
@@ -45,7 +45,7 @@ _SAMPLED_WINDOWS = 20_000
     help="Where the source is; default: where the corpus says it was, if it is still there.",
 )  # fmt: skip
 @click.option("--no-decode", is_flag=True, help="Play nothing: timelines and figures alone.")
-@click.option("--work", help="Work folder, for the throughput; default OUTPUT/_work.")
+@click.option("--work", help="Work folder, for the throughput; default CORPUS/_work.")
 @click.option(
     "--checkpoint", default="default", show_default=True,
     help="The one that made the corpus: 'default', a directory, or a published .pt file.",
@@ -56,7 +56,7 @@ def report(
     *, corpus: str, output: Path | None, count: int, named: tuple[str, ...], against: str | None,
     no_decode: bool, work: str | None, checkpoint: str, device: str | None, storage: StorageConfig,
 ) -> None:  # fmt: skip
-    """Write one HTML page about OUTPUT that loads nothing: to look at, and to send round.
+    """Write one HTML page about CORPUS that loads nothing: to look at, and to send round.
 
     Videos play as original, reconstruction and kept tokens side by side.
     """
