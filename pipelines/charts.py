@@ -20,13 +20,14 @@ from pipelines.wording import compact, significant
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 __all__ = ["has_charts", "histogram_svg", "scatter_svg", "timeline_svg"]
 
 _INCH = 72
 """Units of an SVG by matplotlib per inch."""
 _WIDTH = 460
+_LEFT, _RIGHT, _LABEL, _LINE = 46, 14, 22, 15
+"""Beside the axes, for six digits and half a label; below them; and for each line of text more."""
 _ROLES = {
     "bar": "#0000b1",
     "mark": "#0000b2",
@@ -100,7 +101,7 @@ def histogram_svg(histogram: Histogram, *, markers: Sequence[tuple[str, float]] 
                 _label(axes, value, f"{label} {significant(value)}", row=number)
 
     alt = f"{histogram.title}: {sum(bar.count for bar in bars):,} windows in {len(bars)} bins"
-    return _svg(draw, height=240, alt=alt, tips=tips)
+    return _svg(draw, height=240, alt=alt, tips=tips, above=len(markers), below=0)
 
 
 def scatter_svg(
@@ -204,15 +205,22 @@ def _label(axes: Axes, value: float, text: str, *, row: int) -> None:
     )  # fmt: skip
 
 
-def _svg(draw: Callable[[Axes], None], *, height: int, alt: str, tips: Sequence[str]) -> str:
+def _svg(
+    draw: Callable[[Axes], None], *, height: int, alt: str, tips: Sequence[str],
+    above: int = 0, below: int = 1,
+) -> str:  # fmt: skip
+    """``above`` and ``below``: lines of text beside the labels of the ticks."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     with rc_context(cast("Any", _STYLE)):
-        figure: Figure = Figure(
-            figsize=(_WIDTH / _INCH, height / _INCH),
-            layout=ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.06),
+        figure = Figure(figsize=(_WIDTH / _INCH, height / _INCH))
+        # Margins by hand: a layout engine would take longer than all the rest.
+        figure.subplots_adjust(
+            left=_LEFT / _WIDTH,
+            right=1 - _RIGHT / _WIDTH,
+            bottom=(_LABEL + _LINE * below) / height,
+            top=1 - (8 + _LINE * above) / height,
         )
         draw(figure.subplots())
         sink = io.BytesIO()

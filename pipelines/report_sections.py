@@ -93,7 +93,7 @@ def _card(video: ReportVideo, top: float) -> str:
         data = base64.b64encode(video.mp4).decode()
         player = (
             f'<div class="player"><div class="panels">{labels}</div>\n'
-            f'<video autoplay loop muted playsinline controls aria-label="{escape(name)}: '
+            f'<video autoplay loop muted playsinline aria-label="{escape(name)}: '
             f'{escape(", ".join(video.panels))}" src="data:video/mp4;base64,{data}"></video></div>'
         )
     return (
