@@ -17,14 +17,19 @@ __all__ = ["main"]
 # verb -> (module, summary). A module is imported when its verb is called: `infotok --help` takes
 # 0.1 s, and 8 s if it has to load torch and Ray for the summaries.
 _VERBS = {
+    "doctor": ("jobs.doctor", "Before a run: would it work here?"),
     "run": ("jobs.run", "Tokenise a video corpus: all of the next three."),
     "plan": ("jobs.run", "List the input and fix names, order and shards."),
     "analyse": ("jobs.run", "Pass one: decode and encode every video."),
     "tokenise": ("jobs.run", "Pass two: stored analyses to token shards, at any rate."),
     "estimate": ("jobs.estimate", "What a corpus will come to, from a sample of it."),
+    "append": ("jobs.grow", "Add new videos to a finished corpus, as a new generation."),
+    "retry-failed": ("jobs.grow", "Try the quarantined videos of a corpus again."),
+    "merge": ("jobs.grow", "Put several corpora together to one."),
     "validate": ("jobs.validate", "Read a corpus back and check all that it says of itself."),
     "inspect": ("jobs.inspect", "Show a corpus, a work folder, or an object of either."),
     "reconstruct": ("jobs.reconstruct", "Decode tokens to video."),
+    "report": ("jobs.report", "Write a page about a corpus, with its videos playing."),
     "parity": ("jobs.parity", "Compare the network with the published one."),
     "export": ("jobs.export", "Write a checkpoint as TorchScript or torch.export programs."),
     "train": ("jobs.train", "Train a tokenizer and write its checkpoint."),
@@ -51,7 +56,7 @@ class _Verbs(click.Group):
         # a stop or from the watchdog, would start another Ray.
         os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
         module, _ = _VERBS[cmd_name]
-        return getattr(importlib.import_module(module), cmd_name)
+        return getattr(importlib.import_module(module), cmd_name.replace("-", "_"))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -19,18 +19,21 @@ def load_config(
     path: Path | None = None,
     assignments: Sequence[str] = (),
     overrides: Mapping[str, Any] | None = None,
+    *,
+    base: Mapping[str, Any] | None = None,
 ) -> RunConfig:
-    """Defaults, then the file, then ``--set`` assignments, then explicit options.
+    """Defaults, then ``base`` or the file, then ``--set`` assignments, then explicit options.
 
     Args:
         path: TOML file with the tables of `RunConfig`.
         assignments: ``table.key=value``; the value is TOML, a bare word is a string.
         overrides: Dotted keys with values that are not None win over everything.
+        base: Tables as they are stored with a corpus.
 
     Raises:
         click.UsageError: Naming every unknown key and wrong value.
     """
-    document: dict[str, Any] = {}
+    document: dict[str, Any] = {name: dict(table) for name, table in (base or {}).items()}
     if path is not None:
         try:
             document = tomllib.loads(path.read_text(encoding="utf-8"))

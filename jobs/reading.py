@@ -1,4 +1,4 @@
-"""What the verbs that only read share: how to reach a store, and why it cannot be read."""
+"""What the verbs that only read share: stores, tokenizers, and why they cannot be read."""
 
 from __future__ import annotations
 
@@ -7,13 +7,19 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import click
+import torch
 from botocore.exceptions import BotoCoreError
 
-from pipelines.config import StorageConfig
+from infotok_core.errors import CheckpointError
+from infotok_core.opening import open_tokenizer
+from infotok_core.tokenizer import VideoCodec
+from pipelines.config import SourceConfig, StorageConfig
+from pipelines.corpus_reader import CorpusReader
 from pipelines.errors import PipelineError, StorageError
+from pipelines.sources import open_source
 from schemas.versions import FormatError
 
-__all__ = ["reading", "store_options"]
+__all__ = ["open_codec", "reading", "source_root", "store_options"]
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -48,3 +54,34 @@ def reading(url: str) -> Generator[None]:
         raise StorageError(f"cannot read {url}: {error}") from error
     except FormatError as error:
         raise PipelineError(f"{url}: {error}") from error
+
+
+def open_codec(checkpoint: str, device: str | None, *, dtype: str = "float32") -> VideoCodec:
+    """A tokenizer; without a ``device`` on the GPU, if there is one.
+
+    Args:
+        dtype: As the configuration names it.
+
+    Raises:
+        PipelineError: If the checkpoint cannot be used.
+    """
+    try:
+        return open_tokenizer(
+            checkpoint,
+            device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+            dtype=getattr(torch, dtype),
+        )
+    except CheckpointError as error:
+        raise PipelineError(f"tokenizer: {error}") from error
+
+
+def source_root(reader: CorpusReader, against: str | None, storage: StorageConfig) -> str:
+    """Where the videos of a corpus are.
+
+    Args:
+        against: A folder, a glob, a manifest: whatever ``infotok run`` took, of which only the root
+            is asked for. None: where the corpus says it was.
+    """
+    if against is None:
+        return reader.info.source_root
+    return open_source(against, SourceConfig(), storage).root

@@ -10,21 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import click
-import torch
 
-from infotok_core.errors import CheckpointError
-from infotok_core.opening import open_tokenizer
 from infotok_core.tokenizer import VideoCodec
-from jobs.reading import reading, store_options
-from pipelines.config import SourceConfig, StorageConfig
+from jobs.reading import open_codec, reading, source_root, store_options
+from pipelines.config import StorageConfig
 from pipelines.corpus_reader import CorpusReader, StoredVideo
-from pipelines.errors import PipelineError
 from pipelines.picture_files import PictureFiles, PictureFolder, file_stem
 from pipelines.reachable import check_reachable
 from pipelines.reconstruct import ClipReport, check_tokenizer, mean_report, reconstruct_video
 from pipelines.selection import Selection
 from pipelines.source_windows import SourceWindows
-from pipelines.sources import open_source
 from pipelines.storage import Store
 
 __all__ = ["reconstruct"]
@@ -96,9 +91,11 @@ def reconstruct(
     with reading(store.url), ExitStack() as stack:
         check_reachable(store)
         reader = CorpusReader.open(store)
-        tokenizer = _tokenizer(checkpoint, device)
+        tokenizer = open_codec(checkpoint, device)
         check_tokenizer(reader.info, tokenizer)
-        root = None if against is None else _root(reader, against, storage)
+        root = None
+        if against is not None:
+            root = source_root(reader, None if against == _RECORDED else against, storage)
         sources = None
         if root is not None:
             sources = stack.enter_context(SourceWindows(reader.info, root=root, storage=storage))
@@ -111,22 +108,6 @@ def reconstruct(
     if report is not None:
         _write(report, {**table.document(), "corpus": store.url, "against": root,
                         "tokenizer": tokenizer.fingerprint})  # fmt: skip
-
-
-def _tokenizer(checkpoint: str, device: str | None) -> VideoCodec:
-    try:
-        return open_tokenizer(
-            checkpoint, device=device or ("cuda" if torch.cuda.is_available() else "cpu")
-        )
-    except CheckpointError as error:
-        raise PipelineError(f"tokenizer: {error}") from error
-
-
-def _root(reader: CorpusReader, against: str, storage: StorageConfig) -> str:
-    if against == _RECORDED:
-        return reader.info.source_root
-    # A folder, a glob, a manifest: whatever `infotok run` took. Only its root is asked for.
-    return open_source(against, SourceConfig(), storage).root
 
 
 def _clips(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
+from pipelines.card_head import front_matter, hub_split
 from pipelines.histograms import (
     Histogram,
     elbo_histogram,
@@ -11,10 +10,15 @@ from pipelines.histograms import (
     token_histogram,
 )
 from pipelines.report import report_html
-from pipelines.wording import num_bytes_text, rule_text, settings_text, significant
+from pipelines.wording import (
+    generation_text,
+    num_bytes_text,
+    rule_text,
+    settings_text,
+    significant,
+)
 from schemas.info import CorpusInfo
 from schemas.layout import (
-    DATA_FOLDERS,
     INFO_PATH,
     MANIFEST_PATH,
     QUARANTINE_PATH,
@@ -42,9 +46,10 @@ def dataset_card(info: CorpusInfo, statistics: ElboStatistics | None = None) -> 
     if statistics is not None:
         histograms.append(elbo_histogram(statistics.bins, max_bars=_CARD_BARS))
     parts = [
-        _front_matter(info),
+        front_matter(info),
         _summary(info),
         _policies(info),
+        _generations(info),
         _columns(info),
         _loaders(info),
         *(_histogram(histogram) for histogram in histograms if histogram.bars),
@@ -52,21 +57,6 @@ def dataset_card(info: CorpusInfo, statistics: ElboStatistics | None = None) -> 
         _provenance(info),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _front_matter(info: CorpusInfo) -> str:
-    lines = ["---", f"license: {json.dumps(info.licence)}", "tags: [video, tokens, infotok]"]
-    if "parquet" in info.formats and info.totals.clips:
-        folder, suffix = DATA_FOLDERS["parquet"]
-        pattern = f"{folder}/{info.split}-*{suffix}"
-        lines += [
-            "configs:",
-            "- config_name: default",
-            "  data_files:",
-            f"  - split: {json.dumps(info.split)}",
-            f"    path: {json.dumps(pattern)}",
-        ]
-    return "\n".join([*lines, "---"])
 
 
 def _summary(info: CorpusInfo) -> str:
@@ -118,6 +108,16 @@ def _policies(info: CorpusInfo) -> str:
     return "## How it was made\n\n" + _table(("", ""), rows)
 
 
+def _generations(info: CorpusInfo) -> str:
+    if not info.generations:
+        return ""
+    rows = [(f"from shard {run.first_shard}", generation_text(run)) for run in info.generations]
+    return (
+        "## Generations\n\nThe corpus was put together from several runs; each has a scale of its "
+        "own, unless it says otherwise.\n\n" + _table(("files", "run"), rows)
+    )
+
+
 def _columns(info: CorpusInfo) -> str:
     lines = [
         "## A row",
@@ -151,6 +151,17 @@ def _loaders(info: CorpusInfo) -> str:
             'bits = np.unpackbits(np.frombuffer(row["mask"], np.uint8))\n'
             "mask = bits[: np.prod(grid)].astype(bool).reshape(grid)\n"
             'tokens = np.array(row["tokens"], np.int64)  # uint16 cannot index an embedding\n'
+            "```"
+        )
+        parts.append(
+            "```python\n"
+            "from pathlib import Path\n\n"
+            "import numpy as np\n"
+            "from datasets import load_dataset\n\n"
+            "name = str(Path.cwd())  # or that of the dataset on a hub\n"
+            f'rows = load_dataset(name, split="{hub_split(info)}", streaming=True)\n'
+            "row = next(iter(rows))\n"
+            'tokens = np.array(row["tokens"], np.int64)\n'
             "```"
         )
     if "webdataset" in info.formats:

@@ -6,6 +6,7 @@ The manifest is written last of all; until then a reader sees data files and no 
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +18,23 @@ from pipelines.read_ahead import read_ahead
 from pipelines.shards import ShardSpec
 from pipelines.sinks.energon import energon_files
 from pipelines.statistics import QUARANTINE, SUMMARY
+from pipelines.storage import Store
 from schemas.info import CorpusInfo, StatisticsSample, TokenizerInfo, VideoCounts
-from schemas.manifest import ShardCommit, Totals, TotalsBuilder, encode_manifest
-from schemas.quarantine import decode_quarantine
+from schemas.layout import (
+    CARD_PATH,
+    INFO_PATH,
+    MANIFEST_PATH,
+    QUARANTINE_PATH,
+    REPORT_PATH,
+    STATISTICS_PATH,
+)
+from schemas.manifest import DataFile, ShardCommit, Totals, TotalsBuilder, encode_manifest
+from schemas.quarantine import decode_quarantine, encode_quarantine
 from schemas.statistics import ElboStatistics
 from schemas.summary import AnalysisSummary
 from schemas.versions import FormatError
 
-__all__ = ["finalise"]
-
-MANIFEST = "meta/manifest.parquet"
+__all__ = ["finalise", "publish_heads"]
 
 _READERS = 16
 
@@ -56,20 +64,32 @@ def finalise(spec: ShardSpec, statistics: ElboStatistics, tokenizer: TokenShape)
     summary = AnalysisSummary.from_bytes(spec.work.store.read(SUMMARY))
     _check(commits, summary)
     info = _info(spec, statistics, summary, commits, tokenizer)
-    quarantine = spec.work.store.read(QUARANTINE)
-    output = spec.output
-    output.replace("quarantine/quarantine.parquet", quarantine)
-    output.replace("meta/statistics.json", statistics.to_bytes(indent=1))
-    output.replace("meta/info.json", info.to_bytes())
-    output.replace("README.md", dataset_card(info, statistics).encode())
-    rows = decode_quarantine(quarantine)
-    output.replace("report.html", report_html(info, statistics, rows).encode())
-    if "webdataset" in info.formats:
-        for path, data in energon_files(commits.files):
-            output.replace(path, data)
-    output.replace(MANIFEST, encode_manifest(commits.files))
+    quarantine = decode_quarantine(spec.work.store.read(QUARANTINE))
+    publish_heads(spec.output, info, statistics, quarantine, commits.files)
     collect_garbage(spec.plan, spec.work.store, spec.output)
     return _summary(info, summary)
+
+
+def publish_heads(
+    output: Store,
+    info: CorpusInfo,
+    statistics: ElboStatistics,
+    quarantine: Sequence[dict[str, Any]],
+    files: Sequence[DataFile],
+) -> None:
+    """Write all that describes a corpus, over what is there, and last its manifest.
+
+    Killed anywhere and called again it comes to the same.
+    """
+    output.replace(QUARANTINE_PATH, encode_quarantine(quarantine))
+    output.replace(STATISTICS_PATH, statistics.to_bytes(indent=1))
+    output.replace(INFO_PATH, info.to_bytes())
+    output.replace(CARD_PATH, dataset_card(info, statistics).encode())
+    output.replace(REPORT_PATH, report_html(info, statistics, quarantine).encode())
+    if "webdataset" in info.formats:
+        for path, data in energon_files(files):
+            output.replace(path, data)
+    output.replace(MANIFEST_PATH, encode_manifest(files))
 
 
 def _commits(spec: ShardSpec) -> _Commits:

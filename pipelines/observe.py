@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipelines.errors import InterruptedRunError, StalledError
+from schemas.timings import StageTiming
 
 __all__ = ["Progress", "RunControl", "format_duration", "format_quantity"]
 
@@ -65,13 +66,14 @@ class Progress:
     counts: Counter[str] = field(default_factory=Counter)
     _started: float = 0.0
     _first_bytes: int = 0
+    _first_done: int = 0
     _last_line: float = 0.0
     _last_progress: float = 0.0
 
     def start(self) -> None:
         """Begin measuring; what was done before this call does not count as speed."""
         self._started = self._last_line = self._last_progress = self.control.clock()
-        self._first_bytes = self.done_bytes
+        self._first_bytes, self._first_done = self.done_bytes, self.done
 
     def advance(self, **counts: int) -> None:
         """Something was finished; adds to the named counts."""
@@ -102,6 +104,17 @@ class Progress:
         if now - self._last_line >= self.interval_s:
             self._last_line = now
             self.control.say(self.line())
+
+    def timing(self) -> StageTiming:
+        """What was done since `start`, and how long it took."""
+        return StageTiming(
+            stage=self.stage,
+            run_id=self.control.run_id,
+            seconds=max(self.control.clock() - self._started, 0.0),
+            items=self.done - self._first_done,
+            source_bytes=self.done_bytes - self._first_bytes,
+            counts=dict(self.counts),
+        )
 
     def line(self) -> str:
         """Where the pass stands."""

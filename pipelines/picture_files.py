@@ -33,10 +33,12 @@ class PictureFolder:
     Attributes:
         path: A local folder; made if need be.
         side_by_side: Also write original | reconstruction | kept tokens.
+        crf: Quality of the videos: what is seen at the default is the tokenizer's loss alone.
     """
 
     path: Path
     side_by_side: bool = False
+    crf: int = 16
 
 
 def file_stem(video: StoredVideo) -> str:
@@ -159,7 +161,8 @@ class PictureFiles:
 
     def _writer(self, suffix: str, width: int, height: int, fps: float) -> VideoWriter:
         path = self._folder.path / f"{self._stem}.{suffix}"
-        return self._files.enter_context(VideoWriter(path, width=width, height=height, fps=fps))
+        writer = VideoWriter(path, width=width, height=height, fps=fps, crf=self._folder.crf)
+        return self._files.enter_context(writer)
 
     def _write(self, tall_THWC: npt.NDArray[np.uint8], panels: int) -> None:
         num_frames, tall, width, colours = tall_THWC.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,6 +49,10 @@ class RowFile(Protocol):
         """The key of each row, in order of the file."""
         ...
 
+    def values(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        """These columns of each row, in order of the file; plain Python values."""
+        ...
+
     def row(self, key: RowKey) -> dict[str, Any]:
         """A whole row; lists as arrays or lists."""
         ...
@@ -79,10 +83,12 @@ class _ParquetFile:
         self._group: tuple[int, pa.Table] | None = None
 
     def scan(self) -> Iterator[RowKey]:
-        columns = self._read(range(self._file.num_row_groups), list(_KEYS))
-        values = [columns[name].to_pylist() for name in _KEYS]
-        for position, key in enumerate(zip(*values, strict=True)):
+        for position, key in enumerate(self.values(_KEYS)):
             yield RowKey(position, *key)
+
+    def values(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        columns = self._read(range(self._file.num_row_groups), list(names))
+        yield from zip(*(columns[name].to_pylist() for name in names), strict=True)
 
     def row(self, key: RowKey) -> dict[str, Any]:
         group, first = 0, 0
@@ -117,9 +123,13 @@ class _TarFile:
             raise FormatError(f"{path} is not a tar: {error}") from error
 
     def scan(self) -> Iterator[RowKey]:
+        for position, key in enumerate(self.values(_KEYS)):
+            yield RowKey(position, *key)
+
+    def values(self, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
         for position in range(len(self._samples)):
             row = self._row(position)
-            yield RowKey(position, *(row[name] for name in _KEYS))
+            yield tuple(row[name] for name in names)
 
     def row(self, key: RowKey) -> dict[str, Any]:
         return self._row(key.position)

@@ -9,8 +9,7 @@ plan ──▶ analyse ──▶ freeze statistics ──▶ tokenise ──▶ 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from infotok_core.errors import CheckpointError
 from infotok_core.opening import TokenizerIdentity, open_tokenizer
 from pipelines.analyse import analyse, analyse_again
+from pipelines.claims import claim_output
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
@@ -29,7 +29,7 @@ from pipelines.plan_draft import draft_plan
 from pipelines.reachable import check_reachable
 from pipelines.receipt_store import ReceiptStore
 from pipelines.shards import shard_spec
-from pipelines.sources import open_source
+from pipelines.sources import Source, open_source
 from pipelines.stages import StageSpec
 from pipelines.statistics import (
     STATISTICS,
@@ -41,10 +41,12 @@ from pipelines.statistics import (
     sample_videos,
 )
 from pipelines.storage import Store
+from pipelines.timings import timed
 from pipelines.tokenise import tokenise
 from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 from pipelines.work import WorkFolder
 from schemas.ids import digest
+from schemas.rates import RateRule
 from schemas.statistics import ElboStatistics
 
 __all__ = ["Corpus"]
@@ -115,14 +117,22 @@ class Corpus:
         fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
         return {"output": self.output.url, "work": self.work.url, **head.model_dump(include=fields)}
 
-    def plan(self, input_url: str) -> Plan:
+    def plan(
+        self, input_url: str, *, part: Callable[[Source], Source] | None = None,
+        exclude_roots: Sequence[str] = (),
+    ) -> Plan:  # fmt: skip
         """List the source and fix the plan; see `ensure_plan`.
+
+        Args:
+            part: Chooses from the listing.
+            exclude_roots: Never listed, beside output and work folder.
 
         Raises:
             PipelineError: If the tokenizer does not take the windows of the configuration.
         """
         check_windows(self.config, self.tokenizer)
-        source = self._source(input_url)
+        source = self._source(input_url, exclude_roots)
+        source = part(source) if part else source
         now: dict[str, Any] = {"tokenizer": self.tokenizer.fingerprint, "work": self.work}
         if not self.config.runtime.relist:
             plan = known_plan(source, self.config, **now)
@@ -167,16 +177,20 @@ class Corpus:
         if sample is not None:
             num_bytes = sum(row["size"] for row in plan.rows(plan.among(sample)))
             first = self._progress(control, "analyse sample", len(sample), num_bytes)
-            analyse(plan, spec, first, only=sample)
-            control.say(first.line())
+            with timed(first, self.work):
+                analyse(plan, spec, first, only=sample)
             freeze_sample(plan, spec.work, sample)
         progress = self._progress(control, "analyse", plan.head.videos, plan.head.num_bytes)
-        analyse(plan, spec, progress)
-        control.say(progress.line())
+        with timed(progress, self.work):
+            analyse(plan, spec, progress)
         return freeze_statistics(plan, spec.work, sample)
 
-    def tokenise(self, control: RunControl) -> dict[str, Any]:
-        """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU."""
+    def tokenise(self, control: RunControl, rule: RateRule | None = None) -> dict[str, Any]:
+        """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU.
+
+        Args:
+            rule: Use this one instead of solving that of the configuration.
+        """
         plan = load_plan(self.work)
         if plan.head.tokenizer != self.tokenizer.fingerprint:
             raise PlanMismatchError(
@@ -192,19 +206,22 @@ class Corpus:
             )
         spec = shard_spec(
             self.config, plan, folder, self.output, statistics,
-            num_codes=self.tokenizer.shape.codebook_size,
+            num_codes=self.tokenizer.shape.codebook_size, rule=rule,
         )  # fmt: skip
-        self._claim_output(spec.key)
+        claim_output(
+            self.output, spec.key, self.config.model_dump(mode="json", exclude={"runtime"}),
+            instead=f"Tokenise into another output with --work {self.work.url}",
+        )  # fmt: skip
         progress = self._progress(control, "tokenise", plan.head.shards, 0)
         progress.items = "shards"
-        if self.config.runtime.second_pass == "reuse":
-            tokenise(spec, progress)
-        else:
-            stages = self._stage_spec(plan, control, keep_units=True)
-            again = self._progress(control, "recompute", plan.head.videos, plan.head.num_bytes)
-            again.start()
-            tokenise(spec, progress, lambda rows: analyse_again(plan, rows, stages, again))
-        control.say(progress.line())
+        with timed(progress, self.work):
+            if self.config.runtime.second_pass == "reuse":
+                tokenise(spec, progress)
+            else:
+                stages = self._stage_spec(plan, control, keep_units=True)
+                again = self._progress(control, "recompute", plan.head.videos, plan.head.num_bytes)
+                again.start()
+                tokenise(spec, progress, lambda rows: analyse_again(plan, rows, stages, again))
         return finalise(spec, statistics, self.tokenizer.shape)
 
     def _stage_spec(self, plan: Plan, control: RunControl, *, keep_units: bool) -> StageSpec:
@@ -221,8 +238,8 @@ class Corpus:
             keep_units=keep_units,
         )
 
-    def _source(self, input_url: str) -> Any:  # noqa: ANN401
-        roots = (self.output.url, self.work.url)
+    def _source(self, input_url: str, exclude_roots: Sequence[str] = ()) -> Source:
+        roots = (self.output.url, self.work.url, *exclude_roots)
         return open_source(
             input_url, self.config.source, self.config.source_storage, exclude_roots=roots
         )
@@ -244,22 +261,6 @@ class Corpus:
     def _work_folder(self, plan: Plan, device: str) -> WorkFolder:
         key = digest([plan.head.analysis, plan.head.tokenizer, device])
         return WorkFolder(store=self.work, analysis_key=key)
-
-    def _claim_output(self, key: str) -> None:
-        """Fix what this output will hold, or prove that it is the same as before."""
-        document = {
-            "tokens_key": key,
-            "config": self.config.model_dump(mode="json", exclude={"runtime"}),
-        }
-        data = json.dumps(document, indent=1, sort_keys=True).encode()
-        if self.output.create("meta/config.json", data):
-            return
-        there = json.loads(self.output.read("meta/config.json"))
-        if there["tokens_key"] != key:
-            raise PlanMismatchError(
-                f"{self.output.url} holds (part of) another corpus: other routing, format, "
-                f"statistics or analysis. Tokenise into another output with --work {self.work.url}"
-            )
 
     def _progress(self, control: RunControl, stage: str, total: int, total_bytes: int) -> Progress:
         runtime = self.config.runtime

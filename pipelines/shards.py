@@ -66,9 +66,10 @@ def shard_spec(
     statistics: ElboStatistics,
     *,
     num_codes: int = NUM_CODES,
+    rule: RateRule | None = None,
 ) -> ShardSpec:
-    """Everything pass two depends on, and its digest; the vocabulary is in the plan's tokenizer."""
-    rule = rate_rule(config, statistics)
+    """Everything pass two depends on, and its digest; without a rule that of the configuration."""
+    rule = rule or rate_rule(config, statistics)
     key = digest(
         {
             "plan": plan.head.plan_id,

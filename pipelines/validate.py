@@ -24,6 +24,7 @@ from schemas.layout import (
 )
 from schemas.manifest import DataFile, Totals, TotalsBuilder, decode_manifest
 from schemas.quarantine import decode_quarantine
+from schemas.rates import RateRule
 from schemas.statistics import ElboStatistics
 from schemas.versions import FormatError
 
@@ -251,18 +252,25 @@ class _Validation:
         if not statistics.is_sample:
             pairs.append(("windows", statistics.windows, self.totals.clips))
             pairs.append(("tokens at full rate", statistics.tokens, self.totals.cells))
-            self._realised_rate(info)
+            self._realised_rates(info)
         for name, told, found in pairs:
             if told != found:
                 self._fault(STATISTICS_PATH, f"was measured with {name} {told}, not {found}")
 
-    def _realised_rate(self, info: CorpusInfo) -> None:
-        if info.routing.budget != "exact" or not self.totals.cells:
+    def _realised_rates(self, info: CorpusInfo) -> None:
+        if not info.generations:
+            self._realised_rate(info.routing, self.totals)
+        for generation in info.generations:
+            if generation.own_statistics:
+                self._realised_rate(generation.routing, generation.totals)
+
+    def _realised_rate(self, rule: RateRule, totals: Totals) -> None:
+        if rule.budget != "exact" or not totals.cells:
             return
-        target, found = info.routing.target, self.totals.rate
-        rounding = 0.5 * self.totals.clips / self.totals.cells
-        if abs(found - target) > _RATE_TOLERANCE * target + rounding:
-            self._fault(INFO_PATH, f"rate {target} was asked for, {found} is realised")
+        rounding = 0.5 * totals.clips / totals.cells
+        if abs(totals.rate - rule.target) > _RATE_TOLERANCE * rule.target + rounding:
+            told = f"rate {rule.target} was asked for, {totals.rate} is realised"
+            self._fault(INFO_PATH, told)
 
 
 def _same_rows(files: Iterable[DataFile]) -> Iterator[list[DataFile]]:

@@ -10,14 +10,15 @@ from typing import Any, Self
 import av
 import numpy as np
 import numpy.typing as npt
-from av.codec.codec import UnknownCodecError
+from av.codec.codec import Codec, UnknownCodecError
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
-__all__ = ["VideoWriter", "frame_rate", "png_bytes"]
+__all__ = ["VideoWriter", "frame_rate", "png_bytes", "writes_h264"]
 
-_CRF = "16"
+_CRF = 16
 """Visually lossless: what is seen in the file is the tokenizer's loss, not the codec's."""
+_H264 = "libx264"
 _MPEG4_BITS_PER_PIXEL = 0.5
 _SLOWEST, _FASTEST = Fraction(1, 1001), Fraction(1000)
 
@@ -47,15 +48,16 @@ class VideoWriter:
         width: Columns, even.
         height: Rows, even.
         fps: Frames per second; frames are evenly spaced, whatever the source's timing was.
+        crf: Quality of H.264; more is smaller and worse.
     """
 
-    def __init__(self, path: Path, *, width: int, height: int, fps: float) -> None:
+    def __init__(self, path: Path, *, width: int, height: int, fps: float, crf: int = _CRF) -> None:
         self.path = path
         self._partial = path.with_name(f".{path.name}.partial")
         self._container = av.open(
             str(self._partial), "w", format="mp4", options={"movflags": "+faststart"}
         )
-        self._stream = _stream(self._container, frame_rate(fps))
+        self._stream = _stream(self._container, frame_rate(fps), crf)
         self._stream.width, self._stream.height = width, height
         self._stream.pix_fmt = "yuv420p"
         # Without a tag players guess the matrix from the height; 601 is swscale's own.
@@ -103,8 +105,17 @@ class VideoWriter:
                 self._partial.unlink(missing_ok=True)
 
 
-def _stream(container: Any, rate: Fraction) -> VideoStream:  # noqa: ANN401  av.open's union
+def writes_h264() -> bool:
+    """Whether `VideoWriter` writes what every browser plays: else it writes MPEG-4."""
     try:
-        return container.add_stream("libx264", rate=rate, options={"crf": _CRF})
+        Codec(_H264, "w")
+    except UnknownCodecError:
+        return False
+    return True
+
+
+def _stream(container: Any, rate: Fraction, crf: int) -> VideoStream:  # noqa: ANN401  av.open's union
+    try:
+        return container.add_stream(_H264, rate=rate, options={"crf": str(crf)})
     except UnknownCodecError:
         return container.add_stream("mpeg4", rate=rate)

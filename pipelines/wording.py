@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from schemas.info import Generation
 from schemas.rates import RateRule
 
-__all__ = ["compact", "num_bytes_text", "rule_text", "settings_text", "significant"]
+__all__ = [
+    "compact",
+    "generation_text",
+    "num_bytes_text",
+    "rule_text",
+    "settings_text",
+    "significant",
+]
 
 
 def compact(value: float) -> str:
@@ -48,6 +56,15 @@ def rule_text(rule: RateRule) -> str:
     if rule.zero_rate != rule.min_rate:
         dark = f"; windows without any information keep {significant(rule.zero_rate)}"
     return f"rate = {clip}: {how}{dark}"
+
+
+def generation_text(run: Generation) -> str:
+    """One run of a grown corpus in a line."""
+    whose = "" if run.own_statistics else ", solved on the corpus it was appended to"
+    return (
+        f"{run.videos:,} videos, {run.totals.clips:,} windows, {run.totals.tokens:,} tokens, rate "
+        f"{run.totals.rate:.4f}, scale {significant(run.routing.scale)}{whose}"
+    )
 
 
 def settings_text(settings: Mapping[str, object]) -> str:

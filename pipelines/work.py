@@ -7,6 +7,7 @@ units/{block}/{unit_id}-{key}.parquet
                               analysis of 16 windows: codes and information
 videos/{video_id}.json        receipt: the video is finished, one way or the other
 receipts/{block}/…            all receipts of a block in one object: see `receipt_store`
+timings/{run}-{stage}.json    how long it took; nothing depends on it
 attempts/{block}/{id}/{run}-{n}
                               a start, noted before it happens: survives the death of its worker
 statistics.json               the frozen statistics of pass one

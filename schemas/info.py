@@ -13,7 +13,7 @@ from schemas.rates import RateRule
 from schemas.statistics import ELBO_SIGN, ELBO_UNIT, ElboStatistics
 from schemas.tokens import MAX_CODES, NUM_CODES, bpp16
 
-__all__ = ["CorpusInfo", "StatisticsSample", "TokenizerInfo", "VideoCounts"]
+__all__ = ["CorpusInfo", "Generation", "StatisticsSample", "TokenizerInfo", "VideoCounts"]
 
 _Count = Annotated[int, Field(ge=0)]
 
@@ -86,6 +86,31 @@ class StatisticsSample(Part):
         )
 
 
+class Generation(Part):
+    """One of the runs that a grown corpus was put together from.
+
+    Attributes:
+        plan_id: Identity of its pass one.
+        tokens_key: Identity of its pass two.
+        routing: The rule by which its windows got their rates.
+        own_statistics: Whether that rule was solved on its own videos; else it is that of the
+            corpus it was appended to, and its rate is whatever its videos make of it.
+        statistics_digest: Of its own `ElboStatistics`.
+        videos: With rows.
+        totals: Over its rows.
+        first_shard: Its data files have this shard number or more, up to the next generation's.
+    """
+
+    plan_id: str
+    tokens_key: str
+    routing: RateRule
+    own_statistics: bool
+    statistics_digest: str | None
+    videos: _Count
+    totals: Totals
+    first_shard: _Count
+
+
 class CorpusInfo(Document):
     """Head of a corpus.
 
@@ -96,7 +121,8 @@ class CorpusInfo(Document):
         tokenizer: Which one.
         window: Policy in time, as in the run configuration.
         space: Policy in space, as in the run configuration.
-        routing: The rule by which windows got their rates, with the scale that was used.
+        routing: The rule by which windows got their rates, with the scale that was used; of a grown
+            corpus that of its first generation.
         statistics_digest: `ElboStatistics.digest` of ``meta/statistics.json``; None if pass two
             needed no statistics.
         statistics_sample: Where these come from a sample; left out of the document otherwise.
@@ -111,6 +137,9 @@ class CorpusInfo(Document):
         num_bytes: Their sizes added up.
         reasons: Quarantined videos by reason.
         extra_columns: Name and Arrow type of the columns that rode along.
+        generations: Of a corpus that was appended to or merged, in order of their shards; left out
+            of the document otherwise. Plan, pass two and statistics of the head are then digests of
+            theirs.
     """
 
     source_root: str
@@ -133,6 +162,7 @@ class CorpusInfo(Document):
     num_bytes: _Count
     reasons: dict[FailureReason, _Count]
     extra_columns: dict[str, str] = Field(default_factory=dict)
+    generations: tuple[Generation, ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -141,6 +171,11 @@ class CorpusInfo(Document):
                 f"reasons count {sum(self.reasons.values())} videos, "
                 f"{self.videos.quarantined} are quarantined"
             )
+        if self.generations:
+            totals = sum((part.totals for part in self.generations), Totals())
+            videos = sum(part.videos for part in self.generations)
+            if (totals, videos) != (self.totals, self.videos.committed):
+                raise ValueError("the generations do not add up to the corpus")
         return self
 
     @property
@@ -163,6 +198,8 @@ class CorpusInfo(Document):
         document = {**self.model_dump(mode="json"), "realised": realised}
         if self.statistics_sample is None:
             del document["statistics_sample"]
+        if not self.generations:
+            del document["generations"]
         return canonical_json(document, indent=indent)
 
     @classmethod

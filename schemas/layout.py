@@ -4,10 +4,12 @@ from __future__ import annotations
 
 __all__ = [
     "CARD_PATH",
+    "CONFIG_PATH",
     "DATA_FOLDERS",
     "INFO_PATH",
     "MANIFEST_PATH",
     "QUARANTINE_PATH",
+    "RECONSTRUCTION_PATH",
     "REPORT_PATH",
     "STATISTICS_PATH",
     "data_path",
@@ -16,6 +18,9 @@ __all__ = [
 CARD_PATH = "README.md"
 REPORT_PATH = "report.html"
 INFO_PATH = "meta/info.json"
+CONFIG_PATH = "meta/config.json"
+RECONSTRUCTION_PATH = "meta/reconstruction.json"
+"""Only in a corpus of which a sample was decoded."""
 STATISTICS_PATH = "meta/statistics.json"
 MANIFEST_PATH = "meta/manifest.parquet"
 """The corpus exists when this does: it is written last."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from videos import write_video
 
 from infotok_core.router import select
 from infotok_core.tokenizer import Tokenizer, valid_latent_frames
@@ -126,6 +128,37 @@ def write_corpus(
     store.replace(INFO_PATH, info.to_bytes())
     store.replace(MANIFEST_PATH, encode_manifest(files))
     return store
+
+
+@dataclass(frozen=True)
+class SmallCorpus:
+    """The same rows as Parquet and as tars, beside their videos."""
+
+    parquet: Path
+    webdataset: Path
+    videos: Path
+
+
+def small(root: Path) -> SmallCorpus:
+    """Two synthetic videos (12 and 9 frames) by the default tokenizer."""
+    videos = root / "videos"
+    videos.mkdir()
+    for name, length in (("a.mp4", 12), ("b.mp4", 9)):
+        write_video(videos / name, length)
+    tokenizer = Tokenizer.load("default")
+    window, space = WindowConfig(frames=9), SpaceConfig(size=64)
+    analysed = analyse_videos(tokenizer, videos, window=window, space=space)
+    for kind in ("parquet", "webdataset"):
+        write_corpus(
+            root / kind,
+            analysed,
+            tokenizer=tokenizer,
+            source_root=videos,
+            window=window,
+            space=space,
+            formats=[kind],
+        )
+    return SmallCorpus(root / "parquet", root / "webdataset", videos)
 
 
 def _statistics(videos: Analysed, tokenizer: Tokenizer) -> Any:

@@ -19,7 +19,9 @@ pytest_plugins = ["s3"]
 
 SHARED = {"--config", "--set", "--endpoint-url", "--profile", "--checkpoint", "--single-writer"}
 READING = {"--endpoint-url", "--profile"}
+GROWING = {"--statistics", "--work", "--set", *READING}
 OPTIONS: dict[str, set[str]] = {
+    "doctor": {"INPUT", "OUTPUT", "--json", "--work", *SHARED},
     "run": {
         *("INPUT", "OUTPUT", "--rate", "--format", "--dry-run", "--work", *SHARED),
         "--statistics-sample",
@@ -30,11 +32,21 @@ OPTIONS: dict[str, set[str]] = {
         "--statistics-sample",
     },
     "tokenise": {"OUTPUT", "--rate", "--format", "--work", *SHARED},
-    "validate": {"CORPUS", "--json", *READING},
+    "append": {"INPUT", "OUTPUT", *GROWING},
+    "retry-failed": {"INPUT", "OUTPUT", "--reason", *GROWING},
+    "merge": {"CORPORA", "OUTPUT", *READING},
+    "validate": {
+        *("CORPUS", "--json", "--reconstruct", "--re-encode", "--against", "--checkpoint"),
+        *("--device", *READING),
+    },
     "inspect": {"PATH", "--clip", *READING},
     "reconstruct": {
         *("CORPUS", "--to", "--against", "--side-by-side", "--video", "--clip", "--limit"),
         *("--json", "--checkpoint", "--device", *READING),
+    },
+    "report": {
+        *("CORPUS", "-o", "--videos", "--video", "--against", "--no-decode", "--work"),
+        *("--checkpoint", "--device", *READING),
     },
     "parity": {"--golden"},
     "export": {"CHECKPOINT", "OUTPUT", "--format", "--window"},

@@ -4,43 +4,19 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from click.testing import CliRunner, Result
-from video_corpora import analyse_videos, write_corpus
-from videos import write_video
+from video_corpora import SmallCorpus
 
 from infotok_core.checkpoint import save_directory
 from infotok_core.config import TokenizerConfig
 from infotok_core.network import build_network
-from infotok_core.tokenizer import Tokenizer
 from jobs.cli import main
-from pipelines.config import SpaceConfig, WindowConfig
 from schemas.ids import clip_id, video_id
-
-WINDOW, SPACE = WindowConfig(frames=9), SpaceConfig(size=64)
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
-    root = tmp_path_factory.mktemp("run")
-    source = root / "videos"
-    source.mkdir()
-    for name, length in (("a.mp4", 12), ("b.mp4", 9)):
-        write_video(source / name, length)
-    tokenizer = Tokenizer.load("default")
-    videos = analyse_videos(tokenizer, source, window=WINDOW, space=SPACE)
-    for formats in (["parquet"], ["webdataset"]):
-        write_corpus(
-            root / formats[0],
-            videos,
-            tokenizer=tokenizer,
-            source_root=source,
-            window=WINDOW,
-            space=SPACE,
-            formats=formats,
-        )
-    return root / "parquet"
+def corpus(small_corpus: SmallCorpus) -> Path:
+    return small_corpus.parquet
 
 
 def _run(corpus: Path, *arguments: object) -> Result:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 from corpora import Corpus, build_corpus, copy_of
+from video_corpora import SmallCorpus
+from videos import numbered_frame, write_video
 
 from jobs.cli import main
 from pipelines.storage import Store
-from schemas.layout import MANIFEST_PATH
+from schemas.layout import MANIFEST_PATH, RECONSTRUCTION_PATH
+from schemas.reconstruction import ReconstructionSample
 
 
 @pytest.fixture(scope="module")
@@ -66,3 +70,44 @@ def test_no_corpus_exits_with_4(tmp_path: Path, name: str):
     assert result.exit_code == 4
     assert "holds no corpus" in result.stderr
     assert MANIFEST_PATH in result.stderr
+
+
+def test_a_decoded_sample_is_measured_and_stored(small_corpus: SmallCorpus, tmp_path: Path):
+    copy = _copy(small_corpus, tmp_path)
+    result = _run(str(copy), "--reconstruct", "2")
+    assert result.exit_code == 0, result.output
+    measured = ReconstructionSample.from_bytes((copy / RECONSTRUCTION_PATH).read_bytes())
+    assert len(measured.clips) == 2
+    assert all(10 < clip.psnr_db < 60 for clip in measured.clips)
+    assert f"PSNR {measured.psnr_db:.2f} dB, SSIM {measured.ssim:.4f}" in result.stdout
+    # The same windows each time, and their measures are on the report.
+    again = _run(str(copy), "--reconstruct", "2", "--json")
+    found = json.loads(again.stdout)["reconstruction"]
+    assert found == {"windows": 2, "psnr_db": measured.psnr_db, "ssim": measured.ssim}
+    page = CliRunner().invoke(main, ["report", str(copy), "--no-decode"])
+    assert page.exit_code == 0, page.output
+    assert f"{measured.psnr_db:.2f} dB" in (copy / "report.html").read_text()
+
+
+def test_tokens_come_out_of_their_source_again(small_corpus: SmallCorpus):
+    # More than there are; a padded tail among them.
+    result = _run(str(small_corpus.webdataset), "--re-encode", "9", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["encoded_again"]
+    assert [clip["different"] for clip in found] == [0, 0, 0]
+
+
+def test_tokens_of_another_video_are_a_fault(small_corpus: SmallCorpus, tmp_path: Path):
+    folder = tmp_path / "others"
+    folder.mkdir()
+    # As long, and in the same place, but not what was tokenised.
+    write_video(folder / "a.mp4", [numbered_frame(100 + n) for n in range(12)])
+    write_video(folder / "b.mp4", [numbered_frame(50 + n) for n in range(9)])
+    result = _run(str(small_corpus.parquet), "--re-encode", "3", "--against", str(folder))
+    assert result.exit_code == 3
+    assert "encoded 3 windows again" in result.stdout
+    assert result.stdout.count("tokens do not come out again") == 3
+
+
+def _copy(small_corpus: SmallCorpus, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(small_corpus.parquet, tmp_path / "corpus"))

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import importlib.util
 import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from corpora import Corpus, build_corpus
 
@@ -34,7 +36,7 @@ def _empty(info: CorpusInfo) -> CorpusInfo:
 
 def test_the_card_says_what_how_many_and_under_which_licence(corpus: Corpus):
     card = dataset_card(corpus.info, corpus.statistics)
-    assert card.startswith('---\nlicense: "CC-BY-4.0"\n')
+    assert card.startswith("---\nlicense: cc-by-4.0\n")
     assert "| videos | 6 of 7 (1 set aside) |" in card
     assert f"| tokens | {corpus.info.totals.tokens:,} |" in card
     assert f"| rate, realised | {corpus.info.realised_rate:.5f} |" in card
@@ -42,16 +44,51 @@ def test_the_card_says_what_how_many_and_under_which_licence(corpus: Corpus):
     assert 'path: "data/train-*.parquet"' in card
 
 
-def test_the_snippets_of_the_card_run_as_they_stand(corpus: Corpus, monkeypatch):
+def test_the_snippets_of_the_card_run_as_they_stand(corpus: Corpus, tmp_path, monkeypatch):
     card = dataset_card(corpus.info)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.chdir(Path(corpus.store.url))
     monkeypatch.setattr(sys, "argv", ["snippet"])
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(snippets) == 2
+    assert len(snippets) == 3
+    if importlib.util.find_spec("datasets") is None:
+        snippets = [snippet for snippet in snippets if "load_dataset" not in snippet]
     for snippet in snippets:
         names: dict[str, object] = {}
         exec(snippet, names)
         assert len(names["tokens"]) == names["row"]["num_tokens"]
+
+
+@pytest.mark.parametrize("formats", [("parquet", "webdataset"), ("webdataset",)])
+def test_a_folder_with_its_card_is_a_dataset_for_others(
+    formats, tmp_path: Path, monkeypatch, caplog
+):
+    datasets = pytest.importorskip("datasets", reason="needs the Hugging Face datasets library")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    corpus = build_corpus(tmp_path / "corpus", formats=formats)
+    found = datasets.load_dataset(corpus.store.url, cache_dir=str(tmp_path / "cache"))
+    assert {name: len(rows) for name, rows in found.items()} == {"train": corpus.info.totals.clips}
+    row = next(iter(found["train"]))
+    tokens = row.get("tokens", row.get("tokens.npy"))
+    assert len(tokens) == (row.get("num_tokens") or row["json"]["num_tokens"])
+    if "parquet" in formats:
+        # The head says the columns, and that is what the files hold.
+        schema = pq.read_schema(tmp_path / "corpus" / corpus.files[0].path)
+        assert found["train"].features == datasets.Features.from_arrow_schema(schema)
+        assert found["train"].info.splits["train"].num_examples == corpus.info.totals.clips
+        assert "malformed" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("licence", "head"),
+    [
+        ("CC0-1.0", "license: cc0-1.0\npretty"),
+        ("ask: Bob", 'license: other\nlicense_name: "ask: Bob"\npretty'),
+    ],
+)
+def test_a_licence_is_one_that_hubs_know_or_another_with_its_name(corpus: Corpus, licence, head):
+    info = corpus.info.model_copy(update={"licence": licence})
+    assert dataset_card(info).startswith(f"---\n{head}")
 
 
 def test_card_and_report_are_the_same_each_time(corpus: Corpus):
@@ -96,9 +133,10 @@ def _parse(page: str) -> _Page:
 def test_the_report_is_one_page_that_loads_nothing(corpus: Corpus):
     page = _parse(report_html(corpus.info, corpus.statistics, corpus.quarantine))
     assert not {tag for tag, _ in page.tags} & {"script", "link", "img", "iframe", "object"}
-    names = {name for _, attributes in page.tags for name in attributes}
-    assert not names & {"src", "href", "xlink:href"}
-    assert not any(name.startswith("on") for name in names)
+    found = [pair for _, attributes in page.tags for pair in attributes.items()]
+    links = {value for name, value in found if name in ("src", "href", "xlink:href")}
+    assert all(value and value.startswith("#") for value in links)
+    assert not any(name.startswith("on") for name, _ in found)
     assert sum(tag == "svg" for tag, _ in page.tags) == 3
 
 

@@ -1,0 +1,94 @@
+"""What keeps a run from working is said before it, with what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from s3_tools import ignores_conditions, make_bucket, objects, proxy
+from videos import write_video
+
+from jobs.cli import main
+from pipelines.config import RunConfig, StorageConfig
+from pipelines.doctor import ClusterShape, Verdict, examine
+from pipelines.storage import Store
+
+pytest_plugins = ["s3"]
+
+SMALL = ("--set", "space.size=64", "--set", "window.frames=9")
+
+
+def doctor(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["doctor", *map(str, arguments), *SMALL])
+
+
+def test_where_a_run_would_work_it_exits_with_0_and_leaves_nothing(tmp_path: Path):
+    source = tmp_path / "videos"
+    source.mkdir()
+    write_video(source / "a.mp4", 9)
+    result = doctor(source, tmp_path / "out", "--json")
+    assert result.exit_code == 0, result.output
+    found = {finding["name"]: finding for finding in json.loads(result.stdout)}
+    assert {"codecs", "weights", "memory", "cluster", "input", "output", "output disk"} <= set(
+        found
+    )
+    assert all(finding["advice"] == "" for finding in found.values() if finding["verdict"] == "ok")
+    assert [path for path in tmp_path.rglob("*") if "probe" in path.name] == []
+
+
+def test_each_thing_that_is_wrong_has_its_advice_and_the_exit_code_is_1(tmp_path: Path):
+    (tmp_path / "file").write_text("no folder")
+    result = doctor(tmp_path / "nothing", tmp_path / "file" / "out", "--checkpoint", tmp_path)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    for name in ("weights", "input", "output"):
+        (line,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["FAIL", name]]
+        assert lines[line + 1].strip().startswith("-> ")
+    assert "does not exist" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "verdict"),
+    [
+        ({"tokenizer": {"device": "cuda"}}, ClusterShape(cpus=8, gpus=0, nodes=1), Verdict.BAD),
+        ({"runtime": {"actors": 4}}, ClusterShape(cpus=8, gpus=2, nodes=1), Verdict.BAD),
+        ({"runtime": {"decoders": 9}}, ClusterShape(cpus=8, gpus=2, nodes=1), Verdict.DOUBTFUL),
+        ({}, ClusterShape(cpus=8, gpus=2, nodes=1), Verdict.GOOD),
+    ],
+)
+def test_the_cluster_is_compared_with_the_plan(settings, shape, verdict, tmp_path: Path):
+    # No weights, so that nothing is computed.
+    document = {"tokenizer": {}, **settings}
+    document["tokenizer"] = {**document["tokenizer"], "checkpoint": str(tmp_path)}
+    found = list(examine(RunConfig.model_validate(document), shape, source=None, stores={}))
+    assert [item.verdict for item in found if item.name == "cluster"] == [verdict]
+
+
+def test_a_small_object_store_is_named(tmp_path: Path):
+    config = RunConfig.model_validate({"tokenizer": {"checkpoint": str(tmp_path)}})
+    shape = ClusterShape(cpus=64, gpus=8, nodes=1, object_store_bytes=1 << 30)
+    (found,) = [
+        item
+        for item in examine(config, shape, source=None, stores={})
+        if item.name == "object store"
+    ]
+    assert found.verdict is Verdict.DOUBTFUL
+    assert "--object-store-memory" in found.advice
+
+
+@pytest.mark.s3
+def test_a_store_that_ignores_conditions_is_found_and_a_single_writer_passes(s3_endpoint: str):
+    bucket = make_bucket(s3_endpoint)
+    with proxy(s3_endpoint, ignores_conditions) as url:
+        for single_writer, verdict in ((False, Verdict.BAD), (True, Verdict.GOOD)):
+            document = {
+                "tokenizer": {"checkpoint": "/nowhere"},
+                "runtime": {"single_writer": single_writer},
+            }
+            stores = {"output": Store(bucket, StorageConfig(endpoint_url=url))}
+            shape = ClusterShape(cpus=1, gpus=0, nodes=1)
+            found = examine(RunConfig.model_validate(document), shape, source=None, stores=stores)
+            assert [item.verdict for item in found if item.name == "output"] == [verdict]
+    assert objects(s3_endpoint, bucket) == {}
