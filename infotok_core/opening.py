@@ -9,6 +9,7 @@ import torch
 
 from infotok_core.checkpoint import load_checkpoint
 from infotok_core.errors import CheckpointError
+from infotok_core.information import InformationSource
 from infotok_core.programs import ProgramTokenizer, read_programs
 from infotok_core.shape import TokenShape, shape_of
 from infotok_core.tokenizer import Tokenizer, VideoCodec
@@ -27,6 +28,8 @@ class TokenizerIdentity:
     """The name of the one dtype it computes in; None: it is cast to what is asked for."""
     programs: bool = False
     """Whether it is a pair of programs, of which only running them tells that they run."""
+    latent_router: bool = False
+    """Whether it can predict the information of its tokens."""
 
 
 def open_tokenizer(
@@ -34,6 +37,7 @@ def open_tokenizer(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    information: InformationSource = "elbo",
 ) -> VideoCodec:
     """Load a tokenizer, ready to run.
 
@@ -42,14 +46,20 @@ def open_tokenizer(
             `programs`).
         device: Where it runs.
         dtype: What it computes in; None: float32, or what the programs are made for.
+        information: Measured or predicted.
 
     Raises:
         CheckpointError: If it cannot be used.
-        ValueError: If device, tokenizer and ``dtype`` do not fit.
+        ValueError: If device, tokenizer and ``dtype`` do not fit, or there is no latent router to
+            predict the ``information``.
     """
     if _are_programs(source):
+        if information == "latent":
+            raise ValueError("programs have no latent router: measure the information (elbo)")
         return ProgramTokenizer.load(source, device=device, dtype=dtype)
-    return Tokenizer.load(source, device=device, dtype=dtype or torch.float32)
+    return Tokenizer.load(
+        source, device=device, dtype=dtype or torch.float32, information=information
+    )
 
 
 def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
@@ -68,7 +78,9 @@ def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
         )
     checkpoint = load_checkpoint(source)
     return TokenizerIdentity(
-        fingerprint=checkpoint.fingerprint, shape=shape_of(checkpoint.network.config)
+        fingerprint=checkpoint.fingerprint,
+        shape=shape_of(checkpoint.network.config),
+        latent_router=bool(checkpoint.network.config.latent_router),
     )
 
 

@@ -80,6 +80,11 @@ class Corpus:
                 f"tokenizer: {config.tokenizer.checkpoint} has a codebook of "
                 f"{tokenizer.shape.codebook_size:,}: rows hold uint16 tokens, {MAX_CODES:,} at most"
             )
+        if config.analysis.information == "latent" and not tokenizer.latent_router:
+            raise PipelineError(
+                f"tokenizer: {config.tokenizer.checkpoint} has no latent router, which "
+                "analysis.information = latent asks for: train one, or set it to elbo"
+            )
         return cls(
             config=config,
             output=store,

@@ -28,7 +28,7 @@ from pipelines.evaluation.clips import ClipSource
 from pipelines.evaluation.routing import PointKey
 from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, Say, timed
 from pipelines.metrics import ssim
-from schemas.evaluation import Point
+from schemas.evaluation import Point, PointSelection
 
 __all__ = ["Features", "Measured", "Measurer", "Metrics", "measure_clips"]
 
@@ -260,10 +260,16 @@ def _keep(clip: Clip, keys: Sequence[PointKey]) -> Tensor:
     """Which tokens each decode has, bool ``[B, t, h, w]``."""
     # float32 holds the float16 values exactly, and ranks of any length.
     information_1thw = torch.from_numpy(clip.information_thw.astype(np.float32))[None]
-    scores = [
-        information_1thw if kind == "all" else selection_scores(kind, information_1thw)
-        for kind, _ in keys
-    ]
+    scores = [_scores(clip, kind, information_1thw) for kind, _ in keys]
     counts_B = torch.tensor([count for _, count in keys])
     kept_BN = select_batch(torch.cat(scores).flatten(1), counts_B)
     return kept_BN.view(len(keys), *information_1thw.shape[1:])
+
+
+def _scores(clip: Clip, kind: PointSelection, information_1thw: Tensor) -> Tensor:
+    if kind == "all":
+        return information_1thw
+    if kind == "latent":
+        assert clip.prediction is not None
+        return torch.from_numpy(clip.prediction.information_thw.astype(np.float32))[None]
+    return selection_scores(kind, information_1thw)

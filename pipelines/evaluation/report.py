@@ -12,6 +12,7 @@ import numpy as np
 from infotok_core.metrics import frechet_distance, psnr_db
 from pipelines.evaluation.analysis import Clip
 from pipelines.evaluation.measuring import Features, Measured
+from pipelines.evaluation.prediction import prediction_of
 from pipelines.evaluation.routing import Assignment, PointKey, point_key
 from schemas.evaluation import ClipReport, Outcome, Point
 from schemas.tokens import bpp16
@@ -37,6 +38,7 @@ def clip_report(clip: Clip, measured: Mapping[PointKey, Measured]) -> ClipReport
         analyse_ms=clip.analyse_ms,
         analyse_cpu_ms=clip.analyse_cpu_ms,
         points=tuple(measured[key].point for key in sorted(measured)),
+        prediction=prediction_of(clip),
     )
 
 
@@ -66,6 +68,8 @@ def outcome_of(
     tokens, cells = sum(assignment.num_tokens), sum(clip.cells for clip in clips)
     times = [
         _tokenise_ms(clip, passes, [item.point for item in mine.values()])
+        if assignment.selection != "latent"
+        else _predict_ms(clip)
         for clip, passes, mine in zip(clips, assignment.decoder_passes, measured, strict=True)
     ]
     return Outcome(
@@ -107,6 +111,11 @@ def _tokenise_ms(clip: Clip, passes: int, points: Sequence[Point]) -> tuple[floa
     if clip.analyse_cpu_ms is None or decode_ms is None:
         return max(wall_ms, 0.0), None
     return max(wall_ms, 0.0), max(clip.analyse_cpu_ms + extra * decode_ms, 0.0)
+
+
+def _predict_ms(clip: Clip) -> tuple[float, float | None]:
+    assert clip.prediction is not None
+    return clip.prediction.analyse_ms, clip.prediction.analyse_cpu_ms
 
 
 def _fvd(sources: Sequence[Features | None], others: Sequence[Features | None]) -> float | None:
