@@ -36,7 +36,11 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     required=True,
     help="TOML with the network, the data and the stages; see examples/train.toml.",
 )
-@click.option("--init", help="Checkpoint to start from; default: new weights.")
+@click.option(
+    "--init",
+    help="What to start from: a checkpoint of ours, a published .pt, or a Cosmos base (.pt, "
+    "autoencoder.jit, encoder.jit and decoder.jit); default: new weights.",
+)
 @click.option("--validation", help="Videos to measure PSNR on after each stage; never trained on.")
 @click.option(
     "--validation-windows", default=64, show_default=True, help="At most so many of their windows."

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from infotok_core.checkpoint import load_checkpoint
 from infotok_core.config import mini
 from infotok_core.errors import CheckpointError, WeightsError
 from infotok_core.network import Network, build_network
-from infotok_core.training import grow, start_as_identity
+from infotok_core.training import start_as_identity
+from infotok_core.warm_start import load_start
 from pipelines.errors import PipelineError
 from pipelines.training_recipe import Recipe
 
@@ -22,6 +21,11 @@ __all__ = ["first_network", "perceptual_loss"]
 
 def first_network(recipe: Recipe, init: str | None, say: Callable[[str], None]) -> Network:
     """The network a run begins with: that of ``init``, made deeper if the recipe says so.
+
+    Args:
+        recipe: Its network is what ``init`` has to become.
+        init: Any layout that `load_start` reads; None: new weights.
+        say: Is told what was taken from ``init``.
 
     Raises:
         PipelineError: If ``init`` cannot be loaded or cannot become the recipe's network.
@@ -32,18 +36,13 @@ def first_network(recipe: Recipe, init: str | None, say: Callable[[str], None]) 
         start_as_identity(network)
         return network
     try:
-        network = load_checkpoint(init).network
+        start = load_start(init, wanted)
     except CheckpointError as error:
         raise PipelineError(f"tokenizer: {error}") from error
-    if wanted is None or wanted == network.config:
-        return copy.deepcopy(network)
-    larger = build_network(wanted, seed=0)
-    try:
-        grow(network, larger)
     except ValueError as error:
         raise PipelineError(f"{init} cannot become the recipe's network: {error}") from error
-    say(f"{init} was made deeper, its function unchanged")
-    return larger
+    say(f"starting from {init}: {start.how}")
+    return start.network
 
 
 def perceptual_loss(recipe: Recipe, weights: Path | None, device: torch.device) -> nn.Module | None:

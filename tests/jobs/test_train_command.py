@@ -251,7 +251,7 @@ def test_a_checkpoint_can_be_the_start_and_grow(
     deeper = NETWORK.replace("decoder_layers = 1", "decoder_layers = 2") + DATA + BASE
     result = train(videos, tmp_path / "more", deeper, "--init", trained[0])
     assert result.exit_code == 0, result.output
-    assert "was made deeper, its function unchanged" in result.stderr
+    assert "made deeper, its function unchanged" in result.stderr
     wider = NETWORK.replace("channels = 4", "channels = 8") + DATA + BASE
     result = train(videos, tmp_path / "wider", wider, "--init", trained[0])
     assert result.exit_code == 1
