@@ -28,6 +28,9 @@ class Network(nn.Module):
     the kernels a batch size selects.
     """
 
+    is_recordable = True
+    """Whether a training step waits for nothing on the device, so that it can be a CUDA graph."""
+
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config

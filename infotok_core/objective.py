@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from infotok_core.config import TokenizerConfig
+from infotok_core.code_space import CodeSpaceNetwork
 from infotok_core.information import token_information
 from infotok_core.network import Network
 from infotok_core.recipe import Stage
@@ -51,12 +51,14 @@ def keep_tokens(stage: Stage, information_Bthw: Tensor, rate_B: Tensor) -> Tenso
     return select_batch(scores_BN, budget_B).view(information_Bthw.shape).unsqueeze(1)
 
 
-def check_stage(stage: Stage, config: TokenizerConfig) -> None:
-    """Whether a network of this shape can be trained so.
+def check_stage(stage: Stage, network: Network) -> None:
+    """Whether a network can be trained so.
 
     Raises:
         ValueError: Naming what does not fit.
     """
+    config = network.config
+    _check_base(stage, network)
     if stage.part != "base" and config.transformer is None:
         raise ValueError(f"part = {stage.part}, but this network has no transformers to train")
     if stage.part == "latent_router" and not config.latent_router:
@@ -66,6 +68,23 @@ def check_stage(stage: Stage, config: TokenizerConfig) -> None:
     if stage.crop % config.spatial_compression:
         raise ValueError(
             f"crop must be a multiple of {config.spatial_compression}, not {stage.crop}"
+        )
+
+
+def _check_base(stage: Stage, network: Network) -> None:
+    if not isinstance(network, CodeSpaceNetwork):
+        if stage.code_weight:
+            raise ValueError("code_weight is for a base of programs (--base)")
+        return
+    if stage.part != "compressor":
+        raise ValueError(
+            f"part = {stage.part}, but a base of programs stays as it is: part = compressor"
+        )
+    pixels = (stage.l1_weight, stage.mse_weight, stage.perceptual_weight, stage.seam_weight)
+    if any(pixels) and not network.has_gradient:
+        raise ValueError(
+            "the decoder program of this base has no gradient: set l1_weight = 0 (and whatever "
+            "else looks at pixels) and code_weight = 1"
         )
 
 
@@ -81,7 +100,7 @@ class Objective(nn.Module):
         perceptual: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        check_stage(stage, network.config)
+        check_stage(stage, network)
         self.network = network
         self.perceptual = perceptual
         self._stage, self._world = stage, world or World()
@@ -102,10 +121,12 @@ class Objective(nn.Module):
             beta_B = beta_B.repeat(2)
         if stage.part == "latent_router":
             return self._router_loss(video)
-        video_hat, rate_B, elbo = self._reconstruct(video, beta_B)
+        video_hat, rate_B, elbo, code_error = self._reconstruct(video, beta_B)
         error = video - video_hat
         l1 = error.abs().mean()
-        loss = stage.l1_weight * l1
+        loss = stage.code_weight * code_error
+        if stage.l1_weight:
+            loss = loss + stage.l1_weight * l1
         if stage.mse_weight:
             loss = loss + stage.mse_weight * error.square().mean()
         if stage.perceptual_weight:
@@ -118,13 +139,15 @@ class Objective(nn.Module):
             loss = loss + stage.seam_weight * difference.abs().mean()
         return loss, torch.stack([loss.detach(), l1.detach(), rate_B.mean(), elbo])
 
-    def _reconstruct(self, video: Tensor, beta_B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _reconstruct(self, video: Tensor, beta_B: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The reconstruction, the rates, the mean information, the error of decompressed codes."""
         network, stage = self.network, self._stage
         latent = network.encode(video)
         nothing = torch.zeros((), device=video.device)
         if stage.part == "base":
             codes = network.quantize(latent).codes_BCTHW
-            return network.decode(network.embed(codes)).float(), torch.ones_like(beta_B), nothing
+            video_hat = network.decode(network.embed(codes)).float()
+            return video_hat, torch.ones_like(beta_B), nothing, nothing
         codes = network.quantize(network.compress(latent)).codes_BCTHW
         needed = stage.selection == "information" or stage.router == "elbo"
         if needed:
@@ -134,8 +157,11 @@ class Objective(nn.Module):
             information = torch.zeros_like(codes[:, 0])
         rate_B = self._rates(information, beta_B)
         keep = keep_tokens(stage, information, rate_B)
-        video_hat = network.decode_codes(codes * keep, keep).float()
-        return video_hat, keep.float().mean(dim=(1, 2, 3, 4)), information.mean()
+        decompressed = network.decompress(network.embed(codes * keep), keep)
+        video_hat = network.decode(decompressed).float()
+        code_error = (decompressed - latent).abs().mean() if stage.code_weight else nothing
+        kept_B = keep.float().mean(dim=(1, 2, 3, 4))
+        return video_hat, kept_B, information.mean(), code_error
 
     def _router_loss(self, video: Tensor) -> tuple[Tensor, Tensor]:
         """Distance of the predicted from the measured information, both as logarithms."""

@@ -8,6 +8,11 @@ from pathlib import Path
 import torch
 
 from infotok_core.checkpoint import load_checkpoint
+from infotok_core.code_space_files import (
+    holds_compressor,
+    identify_code_space,
+    open_code_space,
+)
 from infotok_core.errors import CheckpointError
 from infotok_core.information import InformationSource
 from infotok_core.programs import ProgramTokenizer, read_programs
@@ -43,7 +48,7 @@ def open_tokenizer(
 
     Args:
         source: What `load_checkpoint` takes, or a directory of TorchScript programs (see
-            `programs`).
+            `programs`), with or without a compressor of ours (`code_space`).
         device: Where it runs.
         dtype: What it computes in; None: float32, or what the programs are made for.
         information: Measured or predicted.
@@ -56,6 +61,8 @@ def open_tokenizer(
     if _are_programs(source):
         if information == "latent":
             raise ValueError("programs have no latent router: measure the information (elbo)")
+        if holds_compressor(Path(source)):
+            return open_code_space(source, device=device, dtype=dtype)
         return ProgramTokenizer.load(source, device=device, dtype=dtype)
     return Tokenizer.load(
         source, device=device, dtype=dtype or torch.float32, information=information
@@ -68,6 +75,11 @@ def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
     Raises:
         CheckpointError: If it cannot be used, as far as that shows.
     """
+    if _are_programs(source) and holds_compressor(Path(source)):
+        fingerprint, shape, precision = identify_code_space(source)
+        return TokenizerIdentity(
+            fingerprint=fingerprint, shape=shape, precision=precision, programs=True
+        )
     if _are_programs(source):
         programs = read_programs(source)
         return TokenizerIdentity(

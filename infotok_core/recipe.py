@@ -50,6 +50,9 @@ class Stage:
     mse_weight: float = 0.0
     perceptual_weight: float = 0.0
     """Needs weights that the user supplies."""
+    code_weight: float = 0.0
+    """Mean distance of the decompressed codes from the base's own; on a base of programs, whose
+    decoder may have no gradient (`code_space`)."""
     seam_weight: float = 0.0
     """Pulls two windows of a clip together where they overlap, so that seams do not show."""
     seam_frames: int = 0
@@ -81,8 +84,11 @@ class Stage:
             raise ValueError(f"min_rate must lie in (0, 1], not {self.min_rate}")
         if not 0 <= self.elbo_decay < 1 or not 0 <= self.ema_decay < 1:
             raise ValueError("elbo_decay and ema_decay must lie in [0, 1)")
-        weights = (self.l1_weight, self.mse_weight, self.perceptual_weight, self.seam_weight)
-        if min(weights) < 0 or not any(weights[:3]):
+        weights = (
+            self.l1_weight, self.mse_weight, self.perceptual_weight, self.code_weight,
+            self.seam_weight,
+        )  # fmt: skip
+        if min(weights) < 0 or not any(weights[:4]):
             raise ValueError(f"loss weights must be >= 0 and one of them > 0: {weights}")
         if (self.seam_weight > 0) != (self.seam_frames > 0):
             raise ValueError("seam_weight and seam_frames go together: both > 0, or neither")

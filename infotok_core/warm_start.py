@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from infotok_core.checkpoint import (
     default_directory,
@@ -23,8 +23,8 @@ from infotok_core.checkpoint import (
 )
 from infotok_core.config import TokenizerConfig, published
 from infotok_core.errors import CheckpointError
+from infotok_core.growing import grow, map_as_identity, start_as_identity
 from infotok_core.network import Network, build_network
-from infotok_core.training import grow, start_as_identity
 from infotok_core.weight_files import DECODER_FILE, ENCODER_FILE, read_tensors
 
 __all__ = ["WarmStart", "base_tensors", "is_base_name", "load_base", "load_start"]
@@ -157,16 +157,8 @@ def load_base(
     own = {k: v.detach() for k, v in network.named_parameters() if not is_base_name(k)}
     load_parameters(network, {**found, **own}, source=str(path))
     start_as_identity(network)
-    _map_as_identity(network)
+    map_as_identity(network)
     return network
-
-
-@torch.no_grad()
-def _map_as_identity(network: Network) -> None:
-    """Where the transformers are wider than the latent: pad it with zeros, and cut them off."""
-    for layer in (network.vit_conv, network.post_vit_conv) if network.config.transformer else ():
-        if isinstance(layer, nn.Linear):
-            nn.init.eye_(layer.weight)
 
 
 def base_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -39,7 +39,15 @@ OPTIONS: dict[str, set[str]] = {
     "parity": {"--golden"},
     "export": {"CHECKPOINT", "OUTPUT", "--format", "--window"},
     "train": {
-        *("INPUT", "OUTPUT", "--recipe", "--init", "--validation", "--validation-windows"),
+        *(
+            "INPUT",
+            "OUTPUT",
+            "--recipe",
+            "--init",
+            "--base",
+            "--validation",
+            "--validation-windows",
+        ),
         *("--device", "--workers", "--max-minutes", "--perceptual", "--card", *SHARED),
     },
     "evaluate": {
