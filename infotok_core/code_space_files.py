@@ -27,7 +27,7 @@ from infotok_core.code_space import (
 )
 from infotok_core.config import TokenizerConfig, TransformerConfig, to_dict
 from infotok_core.errors import CheckpointError
-from infotok_core.program_settings import SETTINGS_FILE
+from infotok_core.program_settings import SETTINGS_FILE, ProgramSettings
 from infotok_core.programs import Programs, ProgramTokenizer, read_programs
 from infotok_core.shape import TokenShape
 from infotok_core.weight_files import DECODER_FILE, ENCODER_FILE, read_tensors
@@ -119,8 +119,10 @@ def open_code_space(
     return CodeSpaceTokenizer(checkpoint, device=device, dtype=dtype or torch.float32)
 
 
-def identify_code_space(directory: str | Path) -> tuple[str, TokenShape, str | None]:
-    """Fingerprint, shape and precision; nothing is run.
+def identify_code_space(
+    directory: str | Path,
+) -> tuple[str, TokenShape, ProgramSettings, TransformerConfig]:
+    """Fingerprint, shape, and what the programs and the transformers are; nothing is run.
 
     Raises:
         CheckpointError: If it cannot be used, as far as that shows.
@@ -132,7 +134,7 @@ def identify_code_space(directory: str | Path) -> tuple[str, TokenShape, str | N
         raise CheckpointError(
             str(programs.directory), f"fingerprint {found} differs from {_CONFIG_FILE}'s {stored}"
         )
-    return found, code_space_shape(programs.settings, inner), programs.settings.precision
+    return found, code_space_shape(programs.settings, inner), programs.settings, inner
 
 
 def _read(directory: Path) -> tuple[Programs, TransformerConfig, str]:

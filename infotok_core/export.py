@@ -99,11 +99,13 @@ def export_programs(
 
     Raises:
         CheckpointError: If the directory holds weights, or the programs differ from the network.
-        ValueError: If the network does not take such a window, or is not on the CPU, or has a base
-            of programs and is to become ``pt2``.
+        ValueError: If the network does not take such a window, or is not on the CPU, is
+            budget-aware, or has a base of programs and is to become ``pt2``.
     """
     if tokenizer.device.type != "cpu":
         raise ValueError("export takes a tokenizer on the CPU")
+    if tokenizer.network.is_budget_aware:
+        raise ValueError("the tokens of a budget-aware compressor depend on the mask: no program")
     if kind == "pt2" and isinstance(tokenizer.network, CodeSpaceNetwork):
         raise ValueError("a base of TorchScript programs is exported as jit alone")
     if (directory / "model.safetensors").exists() or holds_compressor(directory):

@@ -148,7 +148,11 @@ class Objective(nn.Module):
             codes = network.quantize(latent).codes_BCTHW
             video_hat = network.decode(network.embed(codes)).float()
             return video_hat, torch.ones_like(beta_B), nothing, nothing
-        codes = network.quantize(network.compress(latent)).codes_BCTHW
+        # A budget-aware compressor is asked again when the mask is known; the first time only shows
+        # what each token is worth.
+        twice = network.is_budget_aware
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not twice):
+            codes = network.quantize(network.compress(latent)).codes_BCTHW
         needed = stage.selection == "information" or stage.router == "elbo"
         if needed:
             with torch.no_grad():
@@ -157,6 +161,8 @@ class Objective(nn.Module):
             information = torch.zeros_like(codes[:, 0])
         rate_B = self._rates(information, beta_B)
         keep = keep_tokens(stage, information, rate_B)
+        if twice:
+            codes = network.quantize(network.compress(latent, keep)).codes_BCTHW
         decompressed = network.decompress(network.embed(codes * keep), keep)
         video_hat = network.decode(decompressed).float()
         code_error = (decompressed - latent).abs().mean() if stage.code_weight else nothing

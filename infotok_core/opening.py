@@ -35,6 +35,8 @@ class TokenizerIdentity:
     """Whether it is a pair of programs, of which only running them tells that they run."""
     latent_router: bool = False
     """Whether it can predict the information of its tokens."""
+    budget_aware: bool = False
+    """Whether its tokens depend on which of them are kept."""
 
 
 def open_tokenizer(
@@ -76,10 +78,11 @@ def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
         CheckpointError: If it cannot be used, as far as that shows.
     """
     if _are_programs(source) and holds_compressor(Path(source)):
-        fingerprint, shape, precision = identify_code_space(source)
+        fingerprint, shape, settings, inner = identify_code_space(source)
         return TokenizerIdentity(
-            fingerprint=fingerprint, shape=shape, precision=precision, programs=True
-        )
+            fingerprint=fingerprint, shape=shape, precision=settings.precision, programs=True,
+            budget_aware=inner.budget_aware,
+        )  # fmt: skip
     if _are_programs(source):
         programs = read_programs(source)
         return TokenizerIdentity(
@@ -93,6 +96,7 @@ def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
         fingerprint=checkpoint.fingerprint,
         shape=shape_of(checkpoint.network.config),
         latent_router=bool(checkpoint.network.config.latent_router),
+        budget_aware=checkpoint.network.is_budget_aware,
     )
 
 

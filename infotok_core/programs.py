@@ -103,7 +103,7 @@ class ProgramTokenizer(VideoCodec):
         self._decoder = load_program(self._decoder_path, device=self.device).to(precision)
         for program in (self._encoder, self._decoder):
             for parameter in program.parameters():
-                parameter.requires_grad_(requires_grad=False)
+                parameter.requires_grad_(False)
         self._takes_keep = _KEEP in _second_input(self._decoder)
         self._index_dtype = torch.int32
         self._try()

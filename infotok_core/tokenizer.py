@@ -225,6 +225,24 @@ class Tokenizer(VideoCodec):
         """The network's shape."""
         return self.network.config
 
+    @torch.inference_mode()
+    def encode_kept(self, video_u8_BTHWC: Tensor, keep_Bthw: Tensor) -> Tensor:
+        """Tokens for a given mask: int32 ``[B, t, h, w]``, of use where ``keep`` is True.
+
+        Those of `analyse`, unless the network is budget-aware: its tokens depend on the mask.
+
+        Args:
+            video_u8_BTHWC: As `analyse` takes.
+            keep_Bthw: bool; False where the token will be dropped.
+        """
+        pairs = zip(self._parts(video_u8_BTHWC), self._parts(keep_Bthw), strict=True)
+        found: list[Tensor] = []
+        for video, keep in pairs:
+            latent_Bzthw = self.network.encode(from_uint8(video).to(self.dtype))
+            latent_Bzthw = self.network.compress(latent_Bzthw, keep.unsqueeze(1))
+            found.append(self.network.quantize(latent_Bzthw).indices_BTHW)
+        return torch.cat(found)
+
     def _analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
         video_BCTHW = from_uint8(video_u8_BTHWC)
         latent_Bzthw = self.network.compress(self.network.encode(video_BCTHW.to(self.dtype)))

@@ -235,7 +235,9 @@ def _trained_parameters(network: Network, stage: Stage) -> list[nn.Parameter]:
     """The parameters a stage trains, always in the same order."""
 
     def wanted(name: str) -> bool:
-        transformer = name.startswith(("vit_", "temporal_embed", "post_vit_conv", "dropped_embed"))
+        transformer = name.startswith(
+            ("vit_", "temporal_embed", "post_vit_conv", "dropped_embed", "budget_embed")
+        )
         router = name.startswith("information_head")
         match stage.part:
             case "base":

@@ -49,6 +49,8 @@ def reconstruct_clip(
     for rate in rates:
         if rate < _ALL_KEPT:
             keep = keep_tokens(stage, information, torch.tensor([rate], device=device))
+            if network.is_budget_aware:
+                codes = network.quantize(network.compress(latent, keep)).codes_BCTHW
             results[rate] = network.decode_codes(codes * keep, keep).clamp(-1, 1)
     return results
 

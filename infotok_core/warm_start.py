@@ -34,7 +34,10 @@ _AUTOENCODER_FILE = "autoencoder.jit"
 _WEIGHTS_FILE = "model.safetensors"
 
 # Passed over in a file: what we add to a base, which starts anew.
-_ADDED = ("temporal_embed", "vit_", "post_vit_conv.", "dropped_embed", "information_head.")
+_ADDED = (
+    "temporal_embed", "vit_", "post_vit_conv.", "dropped_embed", "budget_embed",
+    "information_head.",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +117,7 @@ def _as_stored(wanted: TokenizerConfig, names: Iterable[str]) -> TokenizerConfig
         encoder_layers=layers("vit_encoder", inner.encoder_layers),
         decoder_layers=layers("vit_decoder", inner.decoder_layers),
         mask_embedding=inner.mask_embedding and "dropped_embed" in names,
+        budget_aware=inner.budget_aware and "budget_embed" in names,
     )
     routed = any(name.startswith("information_head.") for name in names)
     router = wanted.latent_router if routed else 0

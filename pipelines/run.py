@@ -39,15 +39,12 @@ from pipelines.statistics import (
 )
 from pipelines.storage import Store
 from pipelines.tokenise import shard_spec, tokenise
+from pipelines.tokenizer_checks import check_tokenizer, check_windows
 from pipelines.work import WorkFolder
 from schemas.ids import digest
 from schemas.statistics import ElboStatistics
-from schemas.tokens import MAX_CODES
 
 __all__ = ["Corpus"]
-
-_SIDES_OF_KEEP = 16
-"""What `pipelines.geometry` crops sides to multiples of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,16 +72,7 @@ class Corpus:
             tokenizer = identify_tokenizer(config.tokenizer.checkpoint)
         except CheckpointError as error:
             raise PipelineError(f"tokenizer: {error}") from error
-        if tokenizer.shape.codebook_size > MAX_CODES:
-            raise PipelineError(
-                f"tokenizer: {config.tokenizer.checkpoint} has a codebook of "
-                f"{tokenizer.shape.codebook_size:,}: rows hold uint16 tokens, {MAX_CODES:,} at most"
-            )
-        if config.analysis.information == "latent" and not tokenizer.latent_router:
-            raise PipelineError(
-                f"tokenizer: {config.tokenizer.checkpoint} has no latent router, which "
-                "analysis.information = latent asks for: train one, or set it to elbo"
-            )
+        check_tokenizer(config, tokenizer)
         return cls(
             config=config,
             output=store,
@@ -123,7 +111,7 @@ class Corpus:
     def preview(self, input_url: str) -> dict[str, Any]:
         """What a run would do, from a listing alone."""
         source = self._source(input_url)
-        self._check_windows()
+        check_windows(self.config, self.tokenizer)
         head, _ = make_plan(source, self.config, tokenizer=self.tokenizer.fingerprint)
         fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
         return {"output": self.output.url, "work": self.work.url, **head.model_dump(include=fields)}
@@ -134,7 +122,7 @@ class Corpus:
         Raises:
             PipelineError: If the tokenizer does not take the windows of the configuration.
         """
-        self._check_windows()
+        check_windows(self.config, self.tokenizer)
         source = self._source(input_url)
         return ensure_plan(
             source, self.config, tokenizer=self.tokenizer.fingerprint, work=self.work
@@ -227,27 +215,6 @@ class Corpus:
             device=device,
             keep_units=keep_units,
         )
-
-    def _check_windows(self) -> None:
-        # Else every video would be decoded before it is set aside.
-        config, shape = self.config, self.tokenizer.shape
-        try:
-            if config.space.mode == "keep" and _SIDES_OF_KEEP % shape.spatial_compression:
-                raise ValueError(
-                    f"space.mode = keep gives sides of multiples of {_SIDES_OF_KEEP}, not "
-                    f"{shape.spatial_compression}"
-                )
-            shape.grid(config.window.frames, config.space.size, config.space.size)
-        except ValueError as error:
-            raise PipelineError(
-                f"tokenizer {config.tokenizer.checkpoint} does not fit window.frames = "
-                f"{config.window.frames} and space.size = {config.space.size}: {error}"
-            ) from error
-        if self.tokenizer.precision not in (None, config.tokenizer.dtype):
-            raise PipelineError(
-                f"tokenizer {config.tokenizer.checkpoint} computes in {self.tokenizer.precision} "
-                f"alone: set tokenizer.dtype = {self.tokenizer.precision}"
-            )
 
     def _source(self, input_url: str) -> Any:  # noqa: ANN401
         roots = (self.output.url, self.work.url)

@@ -62,7 +62,8 @@ CONVENTIONS = {
     ),
     "tokenise_ms": (
         "measured analysis (one encoder and one decoder pass), plus or minus as many measured "
-        "decodes as decoder_passes differ from one; of the latent router its own analysis, measured"
+        "decodes as decoder_passes differ from one; of the latent router its own analysis; without "
+        "the second encoder pass of a budget-aware compressor"
     ),
     "spearman": (
         "rank correlation of predicted and measured information: over the tokens of a clip, then "

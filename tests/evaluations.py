@@ -35,7 +35,9 @@ def write_evaluation_videos(folder: Path) -> Path:
     return folder
 
 
-def write_small_checkpoint(folder: Path, *, latent_router: int = 0) -> Path:
+def write_small_checkpoint(
+    folder: Path, *, latent_router: int = 0, budget_aware: bool = False
+) -> Path:
     """A checkpoint of a network with random weights: its videos mean nothing, and cost little."""
     config = TokenizerConfig(
         channels=4,
@@ -47,11 +49,19 @@ def write_small_checkpoint(folder: Path, *, latent_router: int = 0) -> Path:
         spatial_compression=8,
         temporal_compression=4,
         transformer=TransformerConfig(
-            hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=2, heads=2, init_std=0.3
-        ),
+            hidden=24,
+            mlp_hidden=32,
+            encoder_layers=1,
+            decoder_layers=2,
+            heads=2,
+            init_std=0.3,
+            budget_aware=budget_aware,
+        ),  # fmt: skip
         latent_router=latent_router,
     )
     network = build_network(config, seed=1).eval()
+    if budget_aware:
+        nn.init.normal_(network.budget_embed)
     if latent_router:
         # As it starts, the head says the same of every token.
         last: Any = network.information_head[-1]

@@ -13,7 +13,14 @@ from pipelines.analyser import VideoTokenizer
 from pipelines.evaluation.analysis import Clip, analyse_clips
 from pipelines.evaluation.clips import ClipSource
 from pipelines.evaluation.hindsight import hindsight_assignments
-from pipelines.evaluation.measuring import Features, Measured, Measurer, Metrics, measure_clips
+from pipelines.evaluation.measuring import (
+    Features,
+    Measured,
+    Measurer,
+    Metrics,
+    is_budget_aware,
+    measure_clips,
+)
 from pipelines.evaluation.prediction import summarise_predictions
 from pipelines.evaluation.report import clip_report, outcome_of
 from pipelines.evaluation.routing import (
@@ -84,11 +91,17 @@ def evaluate(
         measure_clips(source, clips, visit, whole=whole, clock=clocks.wall, say=say)
     if grid:
         assignments += hindsight_assignments(clips, work.points(), assignments, config)
-    num_codes = tokenizer.config.codebook_size
     return Evaluation(
         clips=tuple(map(clip_report, clips, work.measured)),
         outcomes=tuple(
-            outcome_of(item, clips, work.measured, work.features, num_codes=num_codes)
+            outcome_of(
+                item,
+                clips,
+                work.measured,
+                work.features,
+                num_codes=tokenizer.config.codebook_size,
+                compress_passes=2 if is_budget_aware(tokenizer) else 1,
+            )
             for item in sorted(assignments, key=lambda item: -(item.rate_target or 0))
         ),
         left_out=tuple(left_out),

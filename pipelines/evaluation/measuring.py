@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from infotok_core.fvd import ClipFeatures
 from infotok_core.metrics import frame_squared_errors, mean_frame_psnr_db, psnr_db
 from infotok_core.perceptual import Lpips
 from infotok_core.router import select_batch, selection_scores
-from infotok_core.tokenizer import from_uint8
+from infotok_core.tokenizer import Tokenizer, from_uint8
 from pipelines.decode import DecodeError
 from pipelines.errors import PipelineError
 from pipelines.evaluation.analysis import Clip
@@ -30,7 +31,7 @@ from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, Say, timed
 from pipelines.metrics import ssim
 from schemas.evaluation import Point, PointSelection
 
-__all__ = ["Features", "Measured", "Measurer", "Metrics", "measure_clips"]
+__all__ = ["Features", "Measured", "Measurer", "Metrics", "is_budget_aware", "measure_clips"]
 
 Features = NDArray[np.float64]
 """Of one clip, for FVD."""
@@ -124,9 +125,8 @@ class Measurer:
         self, clip: Clip, source_THWC: Tensor, keys: Sequence[PointKey], *, close: bool
     ) -> dict[PointKey, Measured]:
         device = self._tokenizer.device
-        codes_thw = torch.from_numpy(clip.codes_thw).to(device)
-        codes_Bthw = codes_thw.expand(len(keys), *codes_thw.shape)
         keep_Bthw = _keep(clip, keys).to(device)
+        codes_Bthw = self._codes(clip, source_THWC, keep_Bthw)
         try:
             video_BTHWC, time = timed(
                 lambda: self._tokenizer.reconstruct(codes_Bthw, keep_Bthw),
@@ -162,6 +162,13 @@ class Measurer:
             )
             for row, key in enumerate(keys)
         }
+
+    def _codes(self, clip: Clip, source_THWC: Tensor, keep_Bthw: Tensor) -> Tensor:
+        tokenizer = self._tokenizer
+        if is_budget_aware(tokenizer):
+            video_BTHWC = source_THWC.expand(len(keep_Bthw), *source_THWC.shape)
+            return tokenizer.encode_kept(video_BTHWC, keep_Bthw)
+        return torch.from_numpy(clip.codes_thw).to(tokenizer.device).expand_as(keep_Bthw)
 
     def _ssim(self, source_THWC: Tensor, video_BTHWC: Tensor) -> Sequence[float | None]:
         if min(source_THWC.shape[1:3]) < 7:
@@ -199,6 +206,11 @@ class Measurer:
         if network is None:
             return [None] * len(video_BTHWC)
         return [network(from_uint8(clip[None]))[0].numpy() for clip in video_BTHWC]
+
+
+def is_budget_aware(tokenizer: EvaluatedTokenizer) -> TypeGuard[Tokenizer]:
+    """Whether the codes of a clip have to be made for each mask."""
+    return isinstance(tokenizer, Tokenizer) and tokenizer.network.is_budget_aware
 
 
 def measure_clips(

@@ -49,6 +49,7 @@ def outcome_of(
     sources: Sequence[Features | None],
     *,
     num_codes: int,
+    compress_passes: int = 1,
 ) -> Outcome:
     """The numbers of one assignment; every clip weighs the same, but for the pooled error.
 
@@ -58,6 +59,8 @@ def outcome_of(
         measured: Of each clip.
         sources: Features of each clip's own frames; None without a network for them.
         num_codes: Size of the codebook.
+        compress_passes: Encoder passes of a clip that drops tokens: 2 if its compressor has to see
+            which.
     """
     chosen = [
         mine[point_key(clip, assignment.selection, count)]
@@ -73,7 +76,7 @@ def outcome_of(
         for clip, passes, mine in zip(clips, assignment.decoder_passes, measured, strict=True)
     ]
     return Outcome(
-        **_decided(assignment),
+        **_decided(assignment, clips, compress_passes),
         rate=tokens / cells,
         bpp16=bpp16(tokens, cells, pixels, num_codes=num_codes),
         bpp16_without_mask=bpp16(tokens, 0, pixels, num_codes=num_codes),
@@ -90,10 +93,12 @@ def outcome_of(
     )
 
 
-def _decided(assignment: Assignment) -> dict[str, Any]:
+def _decided(assignment: Assignment, clips: Sequence[Clip], passes: int) -> dict[str, Any]:
     """What was known before anything was added up."""
     decided = {field.name: getattr(assignment, field.name) for field in fields(assignment)}
-    return decided | {"encoder_passes": (1,) * len(assignment.num_tokens)}
+    pairs = zip(clips, assignment.num_tokens, strict=True)
+    encoder_passes = tuple(passes if count < clip.cells else 1 for clip, count in pairs)
+    return decided | {"encoder_passes": encoder_passes}
 
 
 def _frame_mean(clips: Sequence[Clip], points: Sequence[Point]) -> float:
