@@ -56,7 +56,7 @@ def write_small_checkpoint(
             heads=2,
             init_std=0.3,
             budget_aware=budget_aware,
-        ),  # fmt: skip
+        ),
         latent_router=latent_router,
     )
     network = build_network(config, seed=1).eval()
