@@ -88,12 +88,12 @@ def code_space_shape(settings: ProgramSettings, transformer: TransformerConfig) 
 class CodeSpaceNetwork(Network):
     """Two transformers around programs; everything else a `Network` has goes through these.
 
+    Starts as the base itself: the same tokens, and a dropped position is the zero code. Its
+    parameters and its state are the transformers' alone.
+
     Attributes:
         has_gradient: Whether pixels have one: the parts of the decoder take codes, and give what
             the program gives for their indices.
-
-    Starts as the base itself: the same tokens, and a dropped position is the zero code. Its
-    parameters and its state are the transformers' alone.
 
     Raises:
         ValueError: See `code_space_config`.

@@ -1,8 +1,10 @@
 """A base with our compressor on disk: the base's own files, and two of ours beside them.
 
+```
 encoder.jit  decoder.jit  tokenizer.json      the base, copied as it is
 compressor.json  compressor.safetensors       the transformers, float32
 README.md                                     the model card
+```
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from infotok_core.errors import CheckpointError
 from infotok_core.network import Network
 from infotok_core.program_settings import SETTINGS_FILE, ProgramSettings, settings_text, zero_index
 from infotok_core.tokenizer import Tokenizer
+from infotok_core.weight_files import last_line
 
 __all__ = ["ExportFormat", "ExportReport", "export_programs"]
 
@@ -186,8 +187,17 @@ def _write_code_space(network: CodeSpaceNetwork, encoder: Path, decoder: Path) -
     inputs = {"recode": (indices,), "restore": (indices, keep)}
     traced = torch.jit.trace_module(network, inputs, check_trace=False)
     recode = _RecodeFirst if base.gives_more else _Recode
-    torch.jit.script(recode(base.encoder_program, traced)).save(str(encoder))
-    torch.jit.script(_Restore(base.decoder_program, traced)).save(str(decoder))
+    try:
+        programs = [
+            torch.jit.script(recode(base.encoder_program, traced)),
+            torch.jit.script(_Restore(base.decoder_program, traced)),
+        ]
+    except RuntimeError as error:
+        raise ValueError(
+            f"the programs of {base.directory} cannot become part of others: {last_line(error)}"
+        ) from error
+    for path, program in zip((encoder, decoder), programs, strict=True):
+        program.save(str(path))
 
 
 def _write_jit(network: Network, encoder: Path, decoder: Path) -> None:
