@@ -47,6 +47,11 @@ class TransformerConfig:
     """Tell the decompressor which positions were dropped, by a learned vector in their place. The
     published network cannot tell a dropped position from the code 0 (facts section 0, D3)."""
 
+    budget_aware: bool = False
+    """Tell the compressor which positions will be dropped, and how many, as the paper's text has it
+    (the published code does not, facts D3). Tokens then depend on the rate: those of another one
+    need the network again."""
+
     def __post_init__(self) -> None:
         if self.hidden % self.heads or (self.hidden // self.heads) % 4:
             raise ValueError(
@@ -191,7 +196,7 @@ def mini() -> TokenizerConfig:
 
 # Choices that format version 1 did not have at first: written only where they are made, so that
 # the fingerprint of a network that does not use them stays what it was.
-_LATER = {"mask_embedding": False, "latent_router": 0}
+_LATER = {"mask_embedding": False, "budget_aware": False, "latent_router": 0}
 
 
 def to_dict(config: TokenizerConfig) -> dict[str, Any]:

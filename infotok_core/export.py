@@ -16,12 +16,14 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from infotok_core.code_space import CodeSpaceNetwork
+from infotok_core.code_space_files import holds_compressor
 from infotok_core.config import TokenizerConfig
 from infotok_core.errors import CheckpointError
 from infotok_core.network import Network
 from infotok_core.program_settings import SETTINGS_FILE, ProgramSettings, settings_text, zero_index
-from infotok_core.shape import shape_of
 from infotok_core.tokenizer import Tokenizer
+from infotok_core.weight_files import last_line
 
 __all__ = ["ExportFormat", "ExportReport", "export_programs"]
 
@@ -98,11 +100,16 @@ def export_programs(
 
     Raises:
         CheckpointError: If the directory holds weights, or the programs differ from the network.
-        ValueError: If the network does not take such a window, or is not on the CPU.
+        ValueError: If the network does not take such a window, or is not on the CPU, is
+            budget-aware, or has a base of programs and is to become ``pt2``.
     """
     if tokenizer.device.type != "cpu":
         raise ValueError("export takes a tokenizer on the CPU")
-    if (directory / "model.safetensors").exists():
+    if tokenizer.network.is_budget_aware:
+        raise ValueError("the tokens of a budget-aware compressor depend on the mask: no program")
+    if kind == "pt2" and isinstance(tokenizer.network, CodeSpaceNetwork):
+        raise ValueError("a base of TorchScript programs is exported as jit alone")
+    if (directory / "model.safetensors").exists() or holds_compressor(directory):
         raise CheckpointError(str(directory), "holds a checkpoint: export into another directory")
     directory.mkdir(parents=True, exist_ok=True)
     encoder, decoder = (directory / f"{name}.{kind}" for name in ("encoder", "decoder"))
@@ -113,9 +120,10 @@ def export_programs(
             _write_pt2(tokenizer, encoder, decoder, window)
             return _compare(tokenizer, encoder, decoder, window)
         _write_jit(tokenizer.network, encoder, decoder)
-        text = settings_text(_settings(tokenizer.config))
+        text = settings_text(_settings(tokenizer))
         (directory / SETTINGS_FILE).write_text(text, encoding="utf-8")
-        return _compare(tokenizer, encoder, decoder, _window(tokenizer.config, 3, 2, 3))
+        other = tokenizer.shape.window or _window(tokenizer.config, 3, 2, 3)
+        return _compare(tokenizer, encoder, decoder, other)
 
 
 def _window(config: TokenizerConfig, t: int, h: int, w: int) -> tuple[int, int, int]:
@@ -123,8 +131,8 @@ def _window(config: TokenizerConfig, t: int, h: int, w: int) -> tuple[int, int, 
     return 1 + t * config.temporal_compression, h * spatial, w * spatial
 
 
-def _settings(config: TokenizerConfig) -> ProgramSettings:
-    shape = shape_of(config)
+def _settings(tokenizer: Tokenizer) -> ProgramSettings:
+    config, shape = tokenizer.config, tokenizer.shape
     return ProgramSettings(
         temporal_compression=shape.temporal_compression,
         spatial_compression=shape.spatial_compression,
@@ -134,10 +142,68 @@ def _settings(config: TokenizerConfig) -> ProgramSettings:
         # A trace has the casts of the precision that it was made in.
         precision="float32",
         max_grid=shape.max_grid,
+        window=shape.window,
     )
 
 
+class _Recode(nn.Module):
+    """The base's encoder, then tokens of our compressor."""
+
+    def __init__(self, base: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.base, self.network = base, cast(Any, network)
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        codes, indices = self.network.recode(self.base(video))
+        return indices, codes
+
+
+class _RecodeFirst(_Recode):
+    """The same, for an encoder that gives more than its indices."""
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        codes, indices = self.network.recode(self.base(video)[0])
+        return indices, codes
+
+
+class _Restore(nn.Module):
+    """What the base would have said, from the kept tokens, then the base's decoder."""
+
+    def __init__(self, base: nn.Module, network: nn.Module) -> None:
+        super().__init__()
+        self.base, self.network = base, cast(Any, network)
+
+    def forward(self, indices: Tensor, keep: Tensor | None = None) -> Tensor:
+        if keep is None:
+            keep = torch.ones_like(indices, dtype=torch.bool)
+        return self.base(self.network.restore(indices, keep))
+
+
+def _write_code_space(network: CodeSpaceNetwork, encoder: Path, decoder: Path) -> None:
+    base = network.base
+    grid = base.settings.shape.grid(*(base.settings.window or _window(network.config, 2, 4, 6)))
+    indices = torch.zeros(1, *grid, dtype=base.index_dtype)
+    keep = torch.ones(1, *grid, dtype=torch.bool)
+    inputs = {"recode": (indices,), "restore": (indices, keep)}
+    traced = torch.jit.trace_module(network, inputs, check_trace=False)
+    recode = _RecodeFirst if base.gives_more else _Recode
+    try:
+        programs = [
+            torch.jit.script(recode(base.encoder_program, traced)),
+            torch.jit.script(_Restore(base.decoder_program, traced)),
+        ]
+    except RuntimeError as error:
+        raise ValueError(
+            f"the programs of {base.directory} cannot become part of others: {last_line(error)}"
+        ) from error
+    for path, program in zip((encoder, decoder), programs, strict=True):
+        program.save(str(path))
+
+
 def _write_jit(network: Network, encoder: Path, decoder: Path) -> None:
+    if isinstance(network, CodeSpaceNetwork):
+        _write_code_space(network, encoder, decoder)
+        return
     video = torch.zeros(1, 3, *_window(network.config, 2, 4, 6))
     tokens = network.tokenize(video)
     inputs = {"tokenize": (video,)}

@@ -8,10 +8,17 @@ Shapes: B videos, C colours, T frames, H rows, W columns; lower-case t, h, w the
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-__all__ = ["token_information"]
+__all__ = ["InformationSource", "token_information"]
+
+InformationSource = Literal["elbo", "latent"]
+"""Where the information of a token comes from. ``elbo``: measured on the full-rate reconstruction,
+which takes a decoder pass. ``latent``: predicted from the latent by a head of the network that was
+trained towards the former; no decoder pass, and the tokens are the same."""
 
 
 def token_information(

@@ -28,6 +28,9 @@ class Network(nn.Module):
     the kernels a batch size selects.
     """
 
+    is_recordable = True
+    """Whether a training step waits for nothing on the device, so that it can be a CUDA graph."""
+
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
         self.config = config
@@ -63,6 +66,9 @@ class Network(nn.Module):
         )
         if inner.mask_embedding:
             self.dropped_embed = nn.Parameter(torch.zeros(inner.hidden))
+        if inner.budget_aware:
+            # Added where a token will be dropped; added everywhere, times the share that will be.
+            self.budget_embed = nn.Parameter(torch.zeros(2, inner.hidden))
         rows, columns = rotary_tables(inner)
         self.register_buffer("row_turns", rows, persistent=False)
         self.register_buffer("column_turns", columns, persistent=False)
@@ -74,11 +80,28 @@ class Network(nn.Module):
         """The CNN's latent ``[B, z, t, h, w]`` of a video in [-1, 1]; T = 1 + 4k for temporal 4."""
         return self.encoder(video_BCTHW)
 
-    def compress(self, latent_Bzthw: Tensor) -> Tensor:
-        """The latent after the compressor's transformer; same shape. Identity without one."""
+    @property
+    def is_budget_aware(self) -> bool:
+        """Whether the codes of a clip depend on which of them will be dropped."""
+        return self.config.transformer is not None and self.config.transformer.budget_aware
+
+    def compress(self, latent_Bzthw: Tensor, keep_B1thw: Tensor | None = None) -> Tensor:
+        """The latent after the compressor's transformer; same shape. Identity without one.
+
+        Args:
+            latent_Bzthw: See `encode`.
+            keep_B1thw: 0 where the token will be dropped; None: none will. Only a budget-aware
+                network looks at it, the published one does not.
+        """
         if self.config.transformer is None:
             return latent_Bzthw
-        return self._transform(self.vit_encoder, latent_Bzthw)
+        offset_BCthw = None
+        if keep_B1thw is not None and self.is_budget_aware:
+            dropped_B1thw = 1 - keep_B1thw.to(latent_Bzthw.dtype)
+            share_B1111 = dropped_B1thw.mean(dim=(1, 2, 3, 4), keepdim=True)
+            here, everywhere = self.budget_embed.to(latent_Bzthw.dtype).view(2, -1, 1, 1, 1)
+            offset_BCthw = dropped_B1thw * here + share_B1111 * everywhere
+        return self._transform(self.vit_encoder, latent_Bzthw, offset_BCthw)
 
     def quantize(self, latent_Bzthw: Tensor) -> Quantized:
         """Codes and indices of a compressed latent."""
@@ -100,9 +123,15 @@ class Network(nn.Module):
             keep_B1thw: 0 where dropped; None: nothing was. Only a network with a mask embedding
                 looks at it, the published one does not.
         """
-        if self.config.transformer is None:
+        inner = self.config.transformer
+        if inner is None:
             return latent_Bzthw
-        return self._transform(self.vit_decoder, latent_Bzthw, keep_B1thw)
+        offset_BCthw = None
+        if keep_B1thw is not None and inner.mask_embedding:
+            dropped_B1thw = 1 - keep_B1thw.to(latent_Bzthw.dtype)
+            embed = self.dropped_embed.to(latent_Bzthw.dtype)
+            offset_BCthw = dropped_B1thw * embed.view(-1, 1, 1, 1)
+        return self._transform(self.vit_decoder, latent_Bzthw, offset_BCthw)
 
     def decode(self, latent_Bzthw: Tensor) -> Tensor:
         """The video ``[B, 3, T, H, W]``, unclamped."""
@@ -127,25 +156,24 @@ class Network(nn.Module):
         return logarithm_B1thw.squeeze(1).clamp(-10, 1).exp()
 
     def tokenize(self, video_BCTHW: Tensor) -> Quantized:
-        """Video to codes and indices: `encode`, `compress`, `quantize`."""
+        """Video to codes and indices of all tokens: `encode`, `compress`, `quantize`."""
         return self.quantize(self.compress(self.encode(video_BCTHW)))
 
     def forward(self, video_BCTHW: Tensor, keep_Bthw: Tensor | None = None) -> Tensor:
         """Reconstruct without the positions where ``keep`` is 0; their codes get no gradient."""
-        codes = self.tokenize(video_BCTHW).codes_BCTHW
         if keep_Bthw is None:
-            return self.decode_codes(codes)
-        keep_B1thw = keep_Bthw.unsqueeze(1).to(codes.dtype)
+            return self.decode_codes(self.tokenize(video_BCTHW).codes_BCTHW)
+        latent = self.encode(video_BCTHW)
+        keep_B1thw = keep_Bthw.unsqueeze(1).to(latent.dtype)
+        codes = self.quantize(self.compress(latent, keep_B1thw)).codes_BCTHW
         return self.decode_codes(codes * keep_B1thw, keep_B1thw)
 
     def _transform(
-        self, layers: nn.ModuleList, latent_Bzthw: Tensor, keep_B1thw: Tensor | None = None
+        self, layers: nn.ModuleList, latent_Bzthw: Tensor, offset_BCthw: Tensor | None
     ) -> Tensor:
         x = _per_position(self.vit_conv, latent_Bzthw)
-        inner = self.config.transformer
-        if keep_B1thw is not None and inner is not None and inner.mask_embedding:
-            dropped_B1thw = 1 - keep_B1thw.to(x.dtype)
-            x = x + dropped_B1thw * self.dropped_embed.to(x.dtype).view(-1, 1, 1, 1)
+        if offset_BCthw is not None:
+            x = x + offset_BCthw
         x = run_stack(
             layers,
             x,

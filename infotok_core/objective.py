@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from infotok_core.config import TokenizerConfig
+from infotok_core.code_space import CodeSpaceNetwork
 from infotok_core.information import token_information
 from infotok_core.network import Network
 from infotok_core.recipe import Stage
@@ -37,13 +37,15 @@ class _Pass(NamedTuple):
     """The way of a batch: the video from the kept tokens, and what decided on them.
 
     ``video_hat`` [B, C, T, H, W], ``rate_B``, the share of tokens kept, ``information``
-    [B, t, h, w], 0 where nothing needed it, and the compressed ``latent`` [B, z, t, h, w].
+    [B, t, h, w], 0 where nothing needed it, the compressed ``latent`` [B, z, t, h, w], and how far
+    the decompressed codes are from the base's own, where a stage asks.
     """
 
     video_hat: Tensor
     rate_B: Tensor
     information: Tensor
     latent: Tensor
+    code_error: Tensor | float = 0.0
 
 
 def to_pixels(video_u8_BTHWC: Tensor) -> Tensor:
@@ -69,12 +71,14 @@ def keep_tokens(stage: Stage, information_Bthw: Tensor, rate_B: Tensor) -> Tenso
     return select_batch(scores_BN, budget_B).view(information_Bthw.shape).unsqueeze(1)
 
 
-def check_stage(stage: Stage, config: TokenizerConfig) -> None:
-    """Whether a network of this shape can be trained so.
+def check_stage(stage: Stage, network: Network) -> None:
+    """Whether a network can be trained so.
 
     Raises:
         ValueError: Naming what does not fit.
     """
+    config = network.config
+    _check_base(stage, network)
     if stage.part != "base" and config.transformer is None:
         raise ValueError(f"part = {stage.part}, but this network has no transformers to train")
     wants_router = stage.part == "latent_router" or stage.latent_router_weight
@@ -85,6 +89,26 @@ def check_stage(stage: Stage, config: TokenizerConfig) -> None:
     if stage.crop % config.spatial_compression:
         raise ValueError(
             f"crop must be a multiple of {config.spatial_compression}, not {stage.crop}"
+        )
+
+
+def _check_base(stage: Stage, network: Network) -> None:
+    if not isinstance(network, CodeSpaceNetwork):
+        if stage.code_weight:
+            raise ValueError("code_weight is for a base of programs (--base)")
+        return
+    if stage.part != "compressor":
+        raise ValueError(
+            f"part = {stage.part}, but a base of programs stays as it is: part = compressor"
+        )
+    pixels = (
+        stage.l1_weight, stage.mse_weight, stage.log_mse_weight, stage.perceptual_weight,
+        stage.seam_weight,
+    )  # fmt: skip
+    if any(pixels) and not network.has_gradient:
+        raise ValueError(
+            "the decoder program of this base has no gradient: set l1_weight = 0 (and whatever "
+            "else looks at pixels) and code_weight = 1"
         )
 
 
@@ -100,7 +124,7 @@ class Objective(nn.Module):
         perceptual: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        check_stage(stage, network.config)
+        check_stage(stage, network)
         self.network = network
         self.perceptual = perceptual
         self._stage, self._world = stage, world or World()
@@ -124,7 +148,7 @@ class Objective(nn.Module):
         done = self._reconstruct(video, beta_B)
         error = video - done.video_hat
         l1 = error.abs().mean()
-        loss = self._distortion(error, l1)
+        loss = stage.code_weight * done.code_error + self._distortion(error, l1)
         if stage.perceptual_weight:
             assert self.perceptual is not None
             loss = loss + stage.perceptual_weight * self.perceptual(video, done.video_hat)
@@ -141,7 +165,9 @@ class Objective(nn.Module):
 
     def _distortion(self, error_BCTHW: Tensor, l1: Tensor) -> Tensor:
         stage = self._stage
-        loss = stage.l1_weight * l1
+        loss = torch.zeros_like(l1)
+        if stage.l1_weight:
+            loss = loss + stage.l1_weight * l1
         if stage.mse_weight:
             loss = loss + stage.mse_weight * error_BCTHW.square().mean()
         if stage.log_mse_weight:
@@ -156,8 +182,12 @@ class Objective(nn.Module):
             codes = network.quantize(latent).codes_BCTHW
             video_hat = network.decode(network.embed(codes)).float()
             return _Pass(video_hat, torch.ones_like(beta_B), torch.zeros_like(codes[:, 0]), latent)
-        latent = network.compress(latent)
-        codes = network.quantize(latent).codes_BCTHW
+        # A budget-aware compressor is asked again when the mask is known; the first time only shows
+        # what each token is worth.
+        twice = network.is_budget_aware
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not twice):
+            compressed = network.compress(latent)
+            codes = network.quantize(compressed).codes_BCTHW
         needed = stage.selection == "information" or stage.router == "elbo"
         if needed or stage.latent_router_weight:
             with torch.no_grad():
@@ -165,8 +195,15 @@ class Objective(nn.Module):
         else:
             information = torch.zeros_like(codes[:, 0])
         keep = keep_tokens(stage, information, self._rates(information, beta_B))
-        video_hat = network.decode_codes(codes * keep, keep).float()
-        return _Pass(video_hat, keep.float().mean(dim=(1, 2, 3, 4)), information, latent)
+        if twice:
+            codes = network.quantize(network.compress(latent, keep)).codes_BCTHW
+        decompressed = network.decompress(network.embed(codes * keep), keep)
+        video_hat = network.decode(decompressed).float()
+        kept_B = keep.float().mean(dim=(1, 2, 3, 4))
+        done = _Pass(video_hat, kept_B, information, compressed)
+        if stage.code_weight:
+            done = done._replace(code_error=(decompressed - latent).abs().mean())
+        return done
 
     def _router_loss(self, video: Tensor) -> tuple[Tensor, Tensor]:
         network = self.network

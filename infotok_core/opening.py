@@ -8,7 +8,13 @@ from pathlib import Path
 import torch
 
 from infotok_core.checkpoint import load_checkpoint
+from infotok_core.code_space_files import (
+    holds_compressor,
+    identify_code_space,
+    open_code_space,
+)
 from infotok_core.errors import CheckpointError
+from infotok_core.information import InformationSource
 from infotok_core.programs import ProgramTokenizer, read_programs
 from infotok_core.shape import TokenShape, shape_of
 from infotok_core.tokenizer import Tokenizer, VideoCodec
@@ -27,6 +33,10 @@ class TokenizerIdentity:
     """The name of the one dtype it computes in; None: it is cast to what is asked for."""
     programs: bool = False
     """Whether it is a pair of programs, of which only running them tells that they run."""
+    latent_router: bool = False
+    """Whether it can predict the information of its tokens."""
+    budget_aware: bool = False
+    """Whether its tokens depend on which of them are kept."""
 
 
 def open_tokenizer(
@@ -34,22 +44,31 @@ def open_tokenizer(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | None = None,
+    information: InformationSource = "elbo",
 ) -> VideoCodec:
     """Load a tokenizer, ready to run.
 
     Args:
         source: What `load_checkpoint` takes, or a directory of TorchScript programs (see
-            `programs`).
+            `programs`), with or without a compressor of ours (`code_space`).
         device: Where it runs.
         dtype: What it computes in; None: float32, or what the programs are made for.
+        information: Measured or predicted.
 
     Raises:
         CheckpointError: If it cannot be used.
-        ValueError: If device, tokenizer and ``dtype`` do not fit.
+        ValueError: If device, tokenizer and ``dtype`` do not fit, or there is no latent router to
+            predict the ``information``.
     """
     if _are_programs(source):
+        if information == "latent":
+            raise ValueError("programs have no latent router: measure the information (elbo)")
+        if holds_compressor(Path(source)):
+            return open_code_space(source, device=device, dtype=dtype)
         return ProgramTokenizer.load(source, device=device, dtype=dtype)
-    return Tokenizer.load(source, device=device, dtype=dtype or torch.float32)
+    return Tokenizer.load(
+        source, device=device, dtype=dtype or torch.float32, information=information
+    )
 
 
 def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
@@ -58,6 +77,12 @@ def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
     Raises:
         CheckpointError: If it cannot be used, as far as that shows.
     """
+    if _are_programs(source) and holds_compressor(Path(source)):
+        fingerprint, shape, settings, inner = identify_code_space(source)
+        return TokenizerIdentity(
+            fingerprint=fingerprint, shape=shape, precision=settings.precision, programs=True,
+            budget_aware=inner.budget_aware,
+        )  # fmt: skip
     if _are_programs(source):
         programs = read_programs(source)
         return TokenizerIdentity(
@@ -68,7 +93,10 @@ def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:
         )
     checkpoint = load_checkpoint(source)
     return TokenizerIdentity(
-        fingerprint=checkpoint.fingerprint, shape=shape_of(checkpoint.network.config)
+        fingerprint=checkpoint.fingerprint,
+        shape=shape_of(checkpoint.network.config),
+        latent_router=bool(checkpoint.network.config.latent_router),
+        budget_aware=checkpoint.network.is_budget_aware,
     )
 
 

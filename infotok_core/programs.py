@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from infotok_core.errors import CheckpointError
 from infotok_core.information import token_information
@@ -33,6 +33,9 @@ __all__ = ["ProgramTokenizer", "Programs", "read_programs"]
 
 _KEEP = "keep"
 """A decoder whose second input has this name is given the mask."""
+
+_DECODER_PARTS = ("post_quant_conv", "decoder")
+"""Of the official decoder, behind the step from indices to codes."""
 
 _PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -87,6 +90,7 @@ class ProgramTokenizer(VideoCodec):
         device: str | torch.device = "cpu",
         dtype: torch.dtype | None = None,
     ) -> None:
+        self._programs = programs
         self.directory = programs.directory
         self.settings = programs.settings
         precision = _precision(programs.settings, dtype)
@@ -97,6 +101,9 @@ class ProgramTokenizer(VideoCodec):
         self._settings_path = programs.directory / SETTINGS_FILE
         self._encoder = load_program(self._encoder_path, device=self.device).to(precision)
         self._decoder = load_program(self._decoder_path, device=self.device).to(precision)
+        for program in (self._encoder, self._decoder):
+            for parameter in program.parameters():
+                parameter.requires_grad_(False)
         self._takes_keep = _KEEP in _second_input(self._decoder)
         self._index_dtype = torch.int32
         self._try()
@@ -112,6 +119,52 @@ class ProgramTokenizer(VideoCodec):
         """Read and place a directory; raises as the class and `read_programs` do."""
         return cls(read_programs(directory), device=device, dtype=dtype)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Itself: programs do not change, so that copies of what holds them share one."""
+        return self
+
+    def on(self, device: str | torch.device) -> Self:
+        """The same programs on another device; itself if they are there."""
+        if torch.device(device) == self.device:
+            return self
+        return type(self)(self._programs, device=device, dtype=self.dtype)
+
+    @property
+    def index_dtype(self) -> torch.dtype:
+        """The integers that the programs speak."""
+        return self._index_dtype
+
+    @property
+    def gives_more(self) -> bool:
+        """Whether the encoder gives more than its indices."""
+        schema: Any = cast(Any, self._encoder.forward).schema
+        return schema.returns[0].type.kind() != "TensorType"
+
+    @property
+    def encoder_program(self) -> torch.jit.ScriptModule:
+        """As it was loaded."""
+        return self._encoder
+
+    @property
+    def decoder_program(self) -> torch.jit.ScriptModule:
+        """As it was loaded."""
+        return self._decoder
+
+    @property
+    def has_gradient(self) -> bool:
+        """Whether the decoder has the parts of the official one, which take codes.
+
+        An index has no gradient; a program that is one closed graph cannot be entered behind it.
+        """
+        return all(isinstance(getattr(self._decoder, p, None), nn.Module) for p in _DECODER_PARTS)
+
+    def decode_codes(self, codes_BCthw: Tensor) -> Tensor:
+        """Video of FSQ codes, float32, with a gradient; for a decoder that `has_gradient`."""
+        latent: Any = codes_BCthw.to(self.dtype)
+        for name in _DECODER_PARTS:
+            latent = _run(getattr(self._decoder, name), latent)
+        return cast(Tensor, latent).float()
+
     @property
     def config(self) -> TokenShape:
         """Compression and vocabulary."""
@@ -119,19 +172,24 @@ class ProgramTokenizer(VideoCodec):
 
     def _analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
         video_BCTHW = from_uint8(video_u8_BTHWC)
-        indices_Bthw = self._encode(video_BCTHW)
+        indices_Bthw = self.encode(video_BCTHW)
         information = token_information(
             video_BCTHW,
-            self._decode(indices_Bthw, torch.ones_like(indices_Bthw, dtype=torch.bool)),
+            self.decode(indices_Bthw, torch.ones_like(indices_Bthw, dtype=torch.bool)),
             temporal=self._shape.temporal_compression,
             spatial=self._shape.spatial_compression,
         )
         return Analysis(codes_Bthw=indices_Bthw.int(), information_Bthw=information)
 
     def _reconstruct(self, codes_Bthw: Tensor, keep_Bthw: Tensor) -> Tensor:
-        return to_uint8(self._decode(codes_Bthw.to(self._index_dtype), keep_Bthw))
+        return to_uint8(self.decode(codes_Bthw, keep_Bthw))
 
-    def _encode(self, video_BCTHW: Tensor) -> Tensor:
+    def encode(self, video_BCTHW: Tensor) -> Tensor:
+        """Indices ``[B, t, h, w]`` of a video in [-1, 1], in the program's own integer type.
+
+        Raises:
+            CheckpointError: If the program gives anything else.
+        """
         batch, _, *window = video_BCTHW.shape
         grid = self._shape.grid(*window)
         found = _first(_run(self._encoder, video_BCTHW.to(self.dtype)))
@@ -156,8 +214,13 @@ class ProgramTokenizer(VideoCodec):
             )
         return found
 
-    def _decode(self, indices_Bthw: Tensor, keep_Bthw: Tensor) -> Tensor:
-        """Video in [-1, 1], float32."""
+    def decode(self, indices_Bthw: Tensor, keep_Bthw: Tensor) -> Tensor:
+        """Video in [-1, 1], float32; the fill index stands where ``keep`` is False.
+
+        Raises:
+            CheckpointError: If the program gives anything else.
+        """
+        indices_Bthw = indices_Bthw.to(self._index_dtype)
         filled_Bthw = indices_Bthw.where(keep_Bthw, self.settings.fill_index)
         inputs = (filled_Bthw, keep_Bthw) if self._takes_keep else (filled_Bthw,)
         found = _first(_run(self._decoder, *inputs))
@@ -188,10 +251,10 @@ class ProgramTokenizer(VideoCodec):
         noise = torch.rand(1, 3, frames, height, width, generator=generator) * 2 - 1
         path = self._encoder_path
         try:
-            indices = self._encode(noise.to(self.device))
+            indices = self.encode(noise.to(self.device))
             self._index_dtype = indices.dtype
             path = self._decoder_path
-            self._decode(indices, torch.zeros_like(indices, dtype=torch.bool))
+            self.decode(indices, torch.zeros_like(indices, dtype=torch.bool))
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise CheckpointError(
                 str(path),
@@ -216,7 +279,7 @@ def _second_input(program: torch.jit.ScriptModule) -> list[str]:
     return [argument.name for argument in schema.arguments[2:3]]
 
 
-def _run(program: torch.jit.ScriptModule, *inputs: Tensor) -> object:
+def _run(program: nn.Module, *inputs: Tensor) -> object:
     # Unoptimised: the executor would change kernels, and with them bits, after a few calls.
     with torch.jit.optimized_execution(False):  # pyright: ignore[reportPrivateImportUsage]
         return program(*inputs)

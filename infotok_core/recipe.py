@@ -58,6 +58,9 @@ class Stage:
     latent_router_weight: float = 0.0
     """Of the latent router's loss beside the others, in part ``all``: the encoder then learns to
     carry what the head needs."""
+    code_weight: float = 0.0
+    """Mean distance of the decompressed codes from the base's own; on a base of programs, whose
+    decoder may have no gradient (`code_space`)."""
     seam_weight: float = 0.0
     """Pulls two windows of a clip together where they overlap, so that seams do not show."""
     seam_frames: int = 0
@@ -90,7 +93,10 @@ class Stage:
             raise ValueError(f"min_rate must lie in (0, 1], not {self.min_rate}")
         if not 0 <= self.elbo_decay < 1 or not 0 <= self.ema_decay < 1:
             raise ValueError("elbo_decay and ema_decay must lie in [0, 1)")
-        weights = (self.l1_weight, self.mse_weight, self.log_mse_weight, self.perceptual_weight)
+        weights = (
+            self.l1_weight, self.mse_weight, self.log_mse_weight, self.perceptual_weight,
+            self.code_weight,
+        )  # fmt: skip
         if not any(weights) or min(*weights, self.seam_weight, self.latent_router_weight) < 0:
             raise ValueError(f"loss weights must be >= 0 and one of them > 0: {weights}")
         if self.latent_router_weight and self.part != "all":

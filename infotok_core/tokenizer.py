@@ -18,7 +18,7 @@ from torch import Tensor
 
 from infotok_core.checkpoint import Checkpoint, load_checkpoint
 from infotok_core.config import TokenizerConfig
-from infotok_core.information import token_information
+from infotok_core.information import InformationSource, token_information
 from infotok_core.network import Network
 from infotok_core.shape import TokenShape, shape_of
 
@@ -39,7 +39,8 @@ class Analysis:
     codes_Bthw: Tensor
     """int32 in [0, codebook size)."""
     information_Bthw: Tensor
-    """float32, >= 0: mean |x - y| on pixels in [-1, 1]; see `token_information`."""
+    """float32, >= 0: mean |x - y| on pixels in [-1, 1], measured or predicted; see
+    `token_information` and `InformationSource`."""
 
 
 def valid_latent_frames(num_frames: int, temporal_compression: int) -> int:
@@ -160,7 +161,19 @@ class VideoCodec(ABC):
 
 
 class Tokenizer(VideoCodec):
-    """A network of ours."""
+    """A network of ours.
+
+    Args:
+        checkpoint: Which.
+        device: Where it runs.
+        dtype: What it computes in.
+        information: What `analyse` says of the tokens, measured or predicted; the tokens and the
+            fingerprint are the same.
+
+    Raises:
+        ValueError: If the device does not compute in ``dtype``, or the network has no latent
+            router and ``information`` asks for one.
+    """
 
     def __init__(
         self,
@@ -168,8 +181,15 @@ class Tokenizer(VideoCodec):
         *,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
+        information: InformationSource = "elbo",
     ) -> None:
         super().__init__(checkpoint.fingerprint, device=device, dtype=dtype)
+        if information == "latent" and not checkpoint.network.config.latent_router:
+            raise ValueError(
+                "this checkpoint has no latent router, so information = latent is not possible: "
+                "train one (part = latent_router) or measure it (elbo)"
+            )
+        self.information: InformationSource = information
         self.ema_loss: float | None = checkpoint.ema_loss
         self.network: Network = checkpoint.network.to(device=self.device, dtype=dtype)
         self.network.requires_grad_(requires_grad=False).eval()
@@ -187,23 +207,49 @@ class Tokenizer(VideoCodec):
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         config: TokenizerConfig | None = None,
+        information: InformationSource = "elbo",
     ) -> Self:
         """Load weights (see `load_checkpoint`) and place them.
 
         Raises:
             CheckpointError: If the weights cannot be used.
-            ValueError: If the device does not compute in ``dtype``.
+            ValueError: As the class does.
         """
-        return cls(load_checkpoint(checkpoint, config=config), device=device, dtype=dtype)
+        return cls(
+            load_checkpoint(checkpoint, config=config),
+            device=device, dtype=dtype, information=information,
+        )  # fmt: skip
 
     @property
     def config(self) -> TokenizerConfig:
         """The network's shape."""
         return self.network.config
 
+    @torch.inference_mode()
+    def encode_kept(self, video_u8_BTHWC: Tensor, keep_Bthw: Tensor) -> Tensor:
+        """Tokens for a given mask: int32 ``[B, t, h, w]``, of use where ``keep`` is True.
+
+        Those of `analyse`, unless the network is budget-aware: its tokens depend on the mask.
+
+        Args:
+            video_u8_BTHWC: As `analyse` takes.
+            keep_Bthw: bool; False where the token will be dropped.
+        """
+        pairs = zip(self._parts(video_u8_BTHWC), self._parts(keep_Bthw), strict=True)
+        found: list[Tensor] = []
+        for video, keep in pairs:
+            latent_Bzthw = self.network.encode(from_uint8(video).to(self.dtype))
+            latent_Bzthw = self.network.compress(latent_Bzthw, keep.unsqueeze(1))
+            found.append(self.network.quantize(latent_Bzthw).indices_BTHW)
+        return torch.cat(found)
+
     def _analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
         video_BCTHW = from_uint8(video_u8_BTHWC)
-        tokens = self.network.tokenize(video_BCTHW.to(self.dtype))
+        latent_Bzthw = self.network.compress(self.network.encode(video_BCTHW.to(self.dtype)))
+        tokens = self.network.quantize(latent_Bzthw)
+        if self.information == "latent":
+            predicted_Bthw = self.network.predict_information(latent_Bzthw)
+            return Analysis(codes_Bthw=tokens.indices_BTHW, information_Bthw=predicted_Bthw)
         reconstruction_BCTHW = self.network.decode_codes(tokens.codes_BCTHW)
         information = token_information(
             video_BCTHW,

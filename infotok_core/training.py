@@ -24,7 +24,7 @@ from infotok_core.objective import METRICS, Objective, draw_betas
 from infotok_core.recipe import Stage
 from infotok_core.world import World
 
-__all__ = ["Clips", "Progress", "Trainer", "TrainingError", "grow", "start_as_identity"]
+__all__ = ["Clips", "Progress", "Trainer", "TrainingError"]
 
 _GRAPH_WARMUP = 3
 
@@ -150,7 +150,8 @@ class Trainer:
         Raises:
             TrainingError: If the loss is no longer a number.
         """
-        forward_backward = self._recorded() if self.device.type == "cuda" else self._step
+        recorded = self.device.type == "cuda" and self.network.is_recordable
+        forward_backward = self._recorded() if recorded else self._step
         total = torch.zeros(len(METRICS), device=self.device)
         logged = self.step
         while self.step < self.stage.steps:
@@ -234,7 +235,9 @@ def _trained_parameters(network: Network, stage: Stage) -> list[nn.Parameter]:
     """The parameters a stage trains, always in the same order."""
 
     def wanted(name: str) -> bool:
-        transformer = name.startswith(("vit_", "temporal_embed", "post_vit_conv", "dropped_embed"))
+        transformer = name.startswith(
+            ("vit_", "temporal_embed", "post_vit_conv", "dropped_embed", "budget_embed")
+        )
         router = name.startswith("information_head")
         match stage.part:
             case "base":
@@ -266,48 +269,3 @@ def _channels_last(network: nn.Module) -> None:
         if parameter.dim() == 5:
             layout = torch.channels_last_3d
             parameter.data = parameter.data.contiguous(memory_format=layout)
-
-
-@torch.no_grad()
-def start_as_identity(network: Network) -> None:
-    """Silence both transformers: each layer adds nothing until it has learned to.
-
-    A base trained alone then goes on exactly where it was when they join in.
-    """
-    if network.config.transformer is None:
-        return
-    for stack in (network.vit_encoder, network.vit_decoder):
-        _silence(stack)
-    network.temporal_embed.zero_()
-
-
-def _silence(module: nn.Module) -> None:
-    """Zero the last layer of every residual branch: a block then returns its input."""
-    for name, parameter in module.named_parameters():
-        if name.endswith(("out_proj.weight", "w2.weight")) or ".conv2.1." in f".{name}":
-            parameter.zero_()
-
-
-@torch.no_grad()
-def grow(small: Network, large: Network) -> None:
-    """Give a deeper network the function of a shallower one of the same widths.
-
-    Blocks and layers that both have are copied; the further ones of ``large`` start as identity.
-    A latent router of another width starts anew: it is no part of that function.
-
-    Raises:
-        ValueError: If a parameter of ``small`` has another shape in ``large``, or no place there.
-    """
-    given, taken = dict(small.named_parameters()), dict(large.named_parameters())
-    if small.config.latent_router != large.config.latent_router:
-        given = {n: p for n, p in given.items() if not n.startswith("information_head")}
-    for name, values in given.items():
-        place = taken.get(name)
-        if place is None or place.shape != values.shape:
-            raise ValueError(f"{name} {list(values.shape)} has no place in the larger network")
-        place.copy_(values)
-    new = {name for name in taken if name not in given and not name.startswith("information_head")}
-    for prefix, module in large.named_modules():
-        names = [f"{prefix}.{name}" for name, _ in module.named_parameters()]
-        if names and new.issuperset(names):
-            _silence(module)

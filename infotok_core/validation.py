@@ -50,6 +50,8 @@ def reconstruct_clip(
         if rate < _ALL_KEPT:
             rate_B = torch.tensor([rate], dtype=torch.float64, device=device)
             keep = keep_tokens(stage, information, rate_B)
+            if network.is_budget_aware:
+                codes = network.quantize(network.compress(latent, keep)).codes_BCTHW
             results[rate] = network.decode_codes(codes * keep, keep).clamp(-1, 1)
     return results
 

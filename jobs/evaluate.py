@@ -16,6 +16,7 @@ import torch
 
 from infotok_core.errors import CheckpointError, InfoTokError
 from infotok_core.fvd import ClipFeatures
+from infotok_core.information import InformationSource
 from infotok_core.opening import open_tokenizer
 from infotok_core.perceptual import Lpips
 from jobs.config import load_config
@@ -58,6 +59,11 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[fl
     default="basic",
     show_default=True,
     help="full: also R2L and Jump, Eq. 4, a grid of rates, the optimum and the search.",
+)
+@click.option(
+    "--latent-router",
+    is_flag=True,
+    help="Also predict the information from the latents, and compare ranks, PSNR and cost.",
 )
 @click.option(
     "--max-windows",
@@ -144,13 +150,14 @@ def evaluate(input_url: str, **options: Any) -> None:  # noqa: ANN401
     started, clock = datetime.now(UTC), time.monotonic()
     torch.set_num_threads(settings["threads"])
     tokenizer = _tokenizer(options)
+    predictor = _tokenizer(options, "latent") if options["latent_router"] else None
     metrics = _metrics(options, tokenizer.device)
     run_config = _run_config(options)
     try:
         with reading(input_url), ClipSource(input_url, run_config) as source:
             found = evaluate_clips(
                 source, tokenizer, config, metrics=metrics, threads=settings["threads"],
-                clocks=_CLOCKS, say=lambda line: click.echo(line, err=True),
+                clocks=_CLOCKS, say=lambda line: click.echo(line, err=True), predictor=predictor,
             )  # fmt: skip
             root = source.root
     except InfoTokError as error:
@@ -170,6 +177,7 @@ def evaluate(input_url: str, **options: Any) -> None:  # noqa: ANN401
         clips=found.clips,
         outcomes=found.outcomes,
         left_out=found.left_out,
+        prediction=found.prediction,
     )
     _write(report, **outputs)
 
@@ -220,12 +228,15 @@ def _run_config(options: dict[str, Any]) -> RunConfig:
     )
 
 
-def _tokenizer(options: dict[str, Any]) -> EvaluatedTokenizer:
+def _tokenizer(
+    options: dict[str, Any], information: InformationSource = "elbo"
+) -> EvaluatedTokenizer:
     device = options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         return open_tokenizer(
-            options["checkpoint"], device=device, dtype=getattr(torch, options["dtype"])
-        )
+            options["checkpoint"], device=device, dtype=getattr(torch, options["dtype"]),
+            information=information,
+        )  # fmt: skip
     except CheckpointError as error:
         raise PipelineError(f"tokenizer: {error}") from error
     except ValueError as error:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import click
 
+from infotok_core.code_space_files import holds_compressor, open_code_space
 from infotok_core.errors import CheckpointError
 from infotok_core.export import ExportFormat, export_programs
 from infotok_core.opening import identify_tokenizer
@@ -44,7 +45,7 @@ def export(*, checkpoint: str, output: Path, kind: str, window: str | None) -> N
         raise click.UsageError("--window is for --format pt2: TorchScript takes any shape")
     shape = _window(window or "33,256,256")
     try:
-        tokenizer = Tokenizer.load(checkpoint)
+        tokenizer = _tokenizer(checkpoint)
         report = export_programs(tokenizer, output, kind=cast(ExportFormat, kind), window=shape)
         identity = identify_tokenizer(output).fingerprint if kind == "jit" else None
     except CheckpointError as error:
@@ -60,6 +61,13 @@ def export(*, checkpoint: str, output: Path, kind: str, window: str | None) -> N
         "max_error": report.max_error,
     }
     click.echo(json.dumps(document, indent=1))
+
+
+def _tokenizer(checkpoint: str) -> Tokenizer:
+    """A network of ours, or one around programs; programs alone are none."""
+    if holds_compressor(Path(checkpoint)):
+        return open_code_space(checkpoint, device="cpu", dtype=None)
+    return Tokenizer.load(checkpoint)
 
 
 def _window(text: str) -> tuple[int, int, int]:

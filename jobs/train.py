@@ -36,7 +36,15 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     required=True,
     help="TOML with the network, the data and the stages; see examples/train.toml.",
 )
-@click.option("--init", help="Checkpoint to start from; default: new weights.")
+@click.option(
+    "--init",
+    help="What to start from: a checkpoint of ours, a published .pt, or a Cosmos base (.pt, "
+    "autoencoder.jit, encoder.jit and decoder.jit); default: new weights.",
+)
+@click.option(
+    "--base",
+    help="Directory of encoder.jit and decoder.jit to put a compressor on; they stay as they are.",
+)
 @click.option("--validation", help="Videos to measure PSNR on after each stage; never trained on.")
 @click.option(
     "--validation-windows", default=64, show_default=True, help="At most so many of their windows."
@@ -52,9 +60,10 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--card", type=_FILE, help="Markdown put on top of the model card.")
 @configuration_options
 def train(
-    *, input_url: str, output: Path, recipe_file: Path, init: str | None, validation: str | None,
-    validation_windows: int, device: Literal["cpu", "cuda"] | None, workers: int | None,
-    max_minutes: float | None, perceptual: Path | None, card: Path | None, **options: Any,  # noqa: ANN401
+    *, input_url: str, output: Path, recipe_file: Path, init: str | None, base: str | None,
+    validation: str | None, validation_windows: int, device: Literal["cpu", "cuda"] | None,
+    workers: int | None, max_minutes: float | None, perceptual: Path | None, card: Path | None,
+    **options: Any,  # noqa: ANN401
 ) -> None:  # fmt: skip
     """Train on the videos of INPUT and write a checkpoint directory to OUTPUT.
 
@@ -62,13 +71,15 @@ def train(
     """
     if options.get("checkpoint"):
         raise click.UsageError("--checkpoint is not for training: name the start with --init")
+    if base and init:
+        raise click.UsageError("--base and --init exclude each other: a base brings its compressor")
     try:
         recipe = load_recipe(recipe_file)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     job = TrainingJob(
         input_url=input_url, output=output.absolute(), recipe=recipe, config=config_from(options),
-        init=init, validation=validation, validation_windows=validation_windows,
+        init=init, base=base, validation=validation, validation_windows=validation_windows,
         perceptual=perceptual, card=card,
         max_s=None if max_minutes is None else 60 * max_minutes,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = [
+    "AnalysisConfig",
     "DecodeLimits",
     "OutputConfig",
     "RoutingConfig",
@@ -128,6 +129,14 @@ class TokenizerConfigRef(_Frozen):
     cpu_threads: Annotated[int, Field(ge=1)] = 2
 
 
+class AnalysisConfig(_Frozen):
+    """What pass one says of the tokens."""
+
+    information: Literal["elbo", "latent"] = "elbo"
+    """``elbo``: measured on the full-rate reconstruction. ``latent``: predicted by the checkpoint's
+    latent router, without a decoder pass; statistics then describe predictions."""
+
+
 class StatisticsConfig(_Frozen):
     """What E[ELBO] and the budget are solved on."""
 
@@ -209,6 +218,7 @@ class RunConfig(_Frozen):
     space: SpaceConfig = SpaceConfig()
     limits: DecodeLimits = DecodeLimits()
     tokenizer: TokenizerConfigRef = TokenizerConfigRef()
+    analysis: AnalysisConfig = AnalysisConfig()
     statistics: StatisticsConfig = StatisticsConfig()
     routing: RoutingConfig = RoutingConfig()
     output: OutputConfig = OutputConfig()
@@ -217,12 +227,16 @@ class RunConfig(_Frozen):
     def analysis_identity(self) -> dict[str, Any]:
         """Fields that decide what pass one stores; the tokenizer enters by its fingerprint."""
         limits = self.limits.model_dump(include={"max_pixels", "max_frames", "max_bytes"})
-        return {
+        identity: dict[str, Any] = {
             "window": self.window.model_dump(),
             "space": self.space.model_dump(),
             "limits": limits,
             "dtype": self.tokenizer.dtype,
         }
+        if self.analysis.information != "elbo":
+            # Younger than the rest: a run that does not use it keeps its identity.
+            identity["information"] = self.analysis.information
+        return identity
 
     def tokens_identity(self) -> dict[str, Any]:
         """Fields that decide what pass two writes, given pass one."""

@@ -148,6 +148,7 @@ def _info(
         window=head.analysis["window"],
         space=head.analysis["space"],
         routing=spec.rule,
+        elbo_unit=statistics.unit,
         statistics_digest=statistics.digest,
         statistics_sample=StatisticsSample.of(statistics) if spec.rule.is_measured else None,
         split=output.split,

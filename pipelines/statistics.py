@@ -22,7 +22,12 @@ from pipelines.work import WorkFolder
 from schemas.failures import FailureReason
 from schemas.quarantine import encode_quarantine, quarantine_row
 from schemas.receipts import VideoReceipt
-from schemas.statistics import ElboStatistics, StatisticsFold
+from schemas.statistics import (
+    ELBO_UNIT,
+    PREDICTED_ELBO_UNIT,
+    ElboStatistics,
+    StatisticsFold,
+)
 from schemas.summary import AnalysisSummary
 from schemas.versions import FormatError
 
@@ -153,7 +158,13 @@ def _receipts(
 
 def _frozen(fold: StatisticsFold, plan: Plan) -> ElboStatistics:
     head = plan.head
-    return fold.freeze(plan_id=head.plan_id, tokenizer=head.tokenizer, num_listed=head.videos)
+    predicted = head.analysis.get("information") == "latent"
+    return fold.freeze(
+        plan_id=head.plan_id,
+        tokenizer=head.tokenizer,
+        num_listed=head.videos,
+        unit=PREDICTED_ELBO_UNIT if predicted else ELBO_UNIT,
+    )
 
 
 def _summary(plan: Plan, counts: Counter[str], reasons: Counter[FailureReason]) -> AnalysisSummary:

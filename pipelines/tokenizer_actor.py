@@ -25,9 +25,12 @@ log = logging.getLogger(__name__)
 
 
 def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
-    """The tokenizer of the configuration, on ``device``."""
+    """The tokenizer of the configuration, with its source of information, on ``device``."""
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.tokenizer.dtype]
-    return open_tokenizer(config.tokenizer.checkpoint, device=device, dtype=dtype)
+    return open_tokenizer(
+        config.tokenizer.checkpoint,
+        device=device, dtype=dtype, information=config.analysis.information,
+    )  # fmt: skip
 
 
 class AnalyseUnits:

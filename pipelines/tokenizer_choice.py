@@ -24,11 +24,7 @@ def chosen_tokenizer(config: RunConfig) -> TokenizerIdentity:
         tokenizer = identify_tokenizer(config.tokenizer.checkpoint)
     except CheckpointError as error:
         raise PipelineError(f"tokenizer: {error}") from error
-    if tokenizer.shape.codebook_size > MAX_CODES:
-        raise PipelineError(
-            f"tokenizer: {config.tokenizer.checkpoint} has a codebook of "
-            f"{tokenizer.shape.codebook_size:,}: rows hold uint16 tokens, {MAX_CODES:,} at most"
-        )
+    _check(config, tokenizer)
     return tokenizer
 
 
@@ -55,4 +51,29 @@ def check_windows(config: RunConfig, tokenizer: TokenizerIdentity) -> None:
         raise PipelineError(
             f"tokenizer {config.tokenizer.checkpoint} computes in {tokenizer.precision} "
             f"alone: set tokenizer.dtype = {tokenizer.precision}"
+        )
+
+
+def _check(config: RunConfig, tokenizer: TokenizerIdentity) -> None:
+    name = config.tokenizer.checkpoint
+    if tokenizer.shape.codebook_size > MAX_CODES:
+        raise PipelineError(
+            f"tokenizer: {name} has a codebook of {tokenizer.shape.codebook_size:,}: rows hold "
+            f"uint16 tokens, {MAX_CODES:,} at most"
+        )
+    if config.analysis.information == "latent" and not tokenizer.latent_router:
+        raise PipelineError(
+            f"tokenizer: {name} has no latent router, which analysis.information = latent asks "
+            "for: train one, or set it to elbo"
+        )
+    if tokenizer.budget_aware and config.runtime.second_pass == "reuse":
+        raise PipelineError(
+            f"tokenizer: {name} has a budget-aware compressor: its tokens depend on the rate, so "
+            "those of pass one cannot be selected from (second_pass = reuse)"
+        )
+    if tokenizer.budget_aware:
+        raise PipelineError(
+            f"tokenizer: {name} has a budget-aware compressor, and second_pass = recompute makes "
+            "the tokens of pass one again, not those of a mask: corpora of such a checkpoint are "
+            "not built; evaluate it, or train without budget_aware"
         )

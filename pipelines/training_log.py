@@ -8,9 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from infotok_core.recipe import Stage
 from infotok_core.training import Progress
 
-__all__ = ["TrainingLog"]
+__all__ = ["TrainingLog", "progress_line"]
 
 
 class TrainingLog:
@@ -79,3 +80,13 @@ def _position(line: str) -> tuple[int, int]:
     except (ValueError, KeyError):
         # The last line of a run that was killed while it wrote.
         return (1 << 30, 0)
+
+
+def progress_line(stage: Stage, progress: Progress, speed: float) -> str:
+    """Where a stage is, for people; ``speed`` in steps per second."""
+    left_s = (stage.steps - progress.step) / max(speed, 1e-9)
+    metrics = progress.metrics
+    return (
+        f"step {progress.step}/{stage.steps}, loss {metrics['loss']:.4f}, L1 {metrics['l1']:.4f}, "
+        f"rate {metrics['rate']:.2f}, {speed:.1f} steps/s, {left_s / 60:.1f} min left"
+    )

@@ -23,9 +23,10 @@ from typing import Any
 import torch
 
 from infotok_core.checkpoint import save_directory
+from infotok_core.code_space import CodeSpaceNetwork
+from infotok_core.code_space_files import save_code_space
 from infotok_core.network import Network
 from infotok_core.objective import check_stage
-from infotok_core.recipe import Stage
 from infotok_core.training import Progress, Trainer
 from infotok_core.validation import psnr_by_rate
 from infotok_core.world import World
@@ -33,7 +34,7 @@ from pipelines.config import RunConfig
 from pipelines.errors import PipelineError, PlanMismatchError
 from pipelines.sources import Source, open_source
 from pipelines.training_clips import StageClips, held_out_clips
-from pipelines.training_log import TrainingLog
+from pipelines.training_log import TrainingLog, progress_line
 from pipelines.training_recipe import Recipe
 from pipelines.training_samples import write_samples
 from pipelines.training_start import first_network, perceptual_loss
@@ -54,6 +55,7 @@ class TrainingJob:
         recipe: What to do.
         config: Its source, storage and limits apply to the videos.
         init: Checkpoint to start from; None: new weights.
+        base: Programs to train a compressor on instead; see `first_network`.
         validation: Videos to measure on after each stage; never trained on.
         validation_windows: At most so many windows of them, spread evenly.
         perceptual: File with the weights of the perceptual loss.
@@ -67,6 +69,7 @@ class TrainingJob:
     recipe: Recipe
     config: RunConfig
     init: str | None = None
+    base: str | None = None
     validation: str | None = None
     validation_windows: int = 64
     perceptual: Path | None = None
@@ -155,7 +158,8 @@ class _Run:
     def stages(self) -> TrainingResult:
         """All stages that are not done yet."""
         state = self._load_state()
-        network = first_network(self._job.recipe, self._job.init, self._say).to(self._device)
+        job = self._job
+        network = first_network(job.recipe, job.init, self._say, base=job.base).to(self._device)
         self._check_stages(network)
         first = 0
         if state is not None:
@@ -178,7 +182,7 @@ class _Run:
         """Better said now than when the stages before have taken their hours."""
         for number, stage in enumerate(self._job.recipe.stages):
             try:
-                check_stage(stage, network.config)
+                check_stage(stage, network)
             except ValueError as error:
                 raise PipelineError(f"stage {number + 1}: {error}") from error
 
@@ -191,7 +195,7 @@ class _Run:
             seconds = time.monotonic() - started
             speed = (progress.step - resumed_at) / max(seconds, 1e-9)
             self._log.write(number, progress, seconds=seconds)
-            self._say(_line(stage, progress, speed))
+            self._say(progress_line(stage, progress, speed))
             late = time.monotonic() - self._saved > self._job.save_every_s
             if progress.stopped or (late and progress.step < stage.steps):
                 self._save(number, trainer)
@@ -259,6 +263,7 @@ class _Run:
         document = {
             "recipe": self._job.recipe.document(),
             "init": self._job.init,
+            "base": self._job.base,
             "corpus": self._clips.corpus_digest,
             "kind": self._clips.kind,
         }
@@ -290,6 +295,8 @@ class _Run:
         )
         record = {"stages": self._results, "recipe": self._job.recipe.document()}
         text += f"\n## Record of the training run\n\n```json\n{json.dumps(record, indent=1)}\n```\n"
+        if isinstance(averaged, CodeSpaceNetwork):
+            return save_code_space(averaged, self._job.output, card=text)
         return save_directory(averaged, self._job.output, card=text)
 
     def _document(self, averaged: Network) -> dict[str, Any]:
@@ -303,12 +310,3 @@ class _Run:
 
     def _is_late(self) -> bool:
         return self._job.max_s is not None and time.monotonic() - self._started > self._job.max_s
-
-
-def _line(stage: Stage, progress: Progress, speed: float) -> str:
-    left_s = (stage.steps - progress.step) / max(speed, 1e-9)
-    metrics = progress.metrics
-    return (
-        f"step {progress.step}/{stage.steps}, loss {metrics['loss']:.4f}, L1 {metrics['l1']:.4f}, "
-        f"rate {metrics['rate']:.2f}, {speed:.1f} steps/s, {left_s / 60:.1f} min left"
-    )

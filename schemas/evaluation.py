@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from schemas.documents import Document, Part
+from schemas.prediction import Prediction, PredictionSummary
 
 __all__ = [
     "CONVENTIONS",
@@ -27,17 +28,24 @@ __all__ = [
 ]
 
 Router = Literal[
-    "static", "global_elbo", "global_elbo_paper", "search", "optimal_error", "optimal_psnr"
+    "static",
+    "global_elbo",
+    "global_elbo_paper",
+    "global_latent",
+    "search",
+    "optimal_error",
+    "optimal_psnr",
 ]
 """``static``: every clip the same rate. ``global_elbo``: in proportion to its information, the
-corpus mean exact. ``global_elbo_paper``: Eq. 4, the mean drifts with clipping. ``search``: the
+corpus mean exact. ``global_elbo_paper``: Eq. 4, the mean drifts with clipping. ``global_latent``:
+`global_elbo` with the predictions of the latent router in place of measurements. ``search``: the
 least rate that meets a threshold (ElasticTok). ``optimal_error``, ``optimal_psnr``: with hindsight,
 the least total squared error or the best mean PSNR for the tokens that ``global_elbo`` spent."""
 
-Selected = Literal["information", "r2l", "jump"]
-"""Which tokens are kept."""
+Selected = Literal["information", "latent", "r2l", "jump"]
+"""Which tokens are kept; ``latent``: those of the highest predicted information."""
 
-PointSelection = Literal["all", "information", "r2l", "jump"]
+PointSelection = Literal["all", "information", "latent", "r2l", "jump"]
 """Likewise of one decode; ``all`` tokens are the same ones under every rule."""
 
 CONVENTIONS = {
@@ -54,8 +62,14 @@ CONVENTIONS = {
     ),
     "tokenise_ms": (
         "measured analysis (one encoder and one decoder pass), plus or minus as many measured "
-        "decodes as decoder_passes differ from one"
+        "decodes as decoder_passes differ from one; of the latent router its own analysis; without "
+        "the second encoder pass of a budget-aware compressor"
     ),
+    "spearman": (
+        "rank correlation of predicted and measured information: over the tokens of a clip, then "
+        "the mean over clips; over the tokens of all clips; over the clips' means"
+    ),
+    "cost_ratio": "analysis with the decoder over analysis with the latent router, CPU time on CPU",
 }
 """What the numbers mean, by name."""
 
@@ -105,6 +119,7 @@ class ClipReport(Part):
         analyse_ms: Wall time of analysis, its share of a batch.
         analyse_cpu_ms: CPU time over all threads; None on a GPU.
         points: By selection, then number of tokens.
+        prediction: Of the latent router, where it was looked at.
     """
 
     source: str
@@ -119,6 +134,7 @@ class ClipReport(Part):
     analyse_ms: float
     analyse_cpu_ms: float | None = None
     points: tuple[Point, ...]
+    prediction: Prediction | None = None
 
     @property
     def pixels(self) -> int:
@@ -217,6 +233,7 @@ class EvaluationReport(Document):
         left_out: Videos that could not be decoded.
         clips: In order of source and window.
         outcomes: In the order they were computed.
+        prediction: Of the latent router, where it was looked at.
     """
 
     kind: Literal["infotok-evaluation"] = "infotok-evaluation"
@@ -235,6 +252,7 @@ class EvaluationReport(Document):
     left_out: tuple[LeftOut, ...] = ()
     clips: tuple[ClipReport, ...]
     outcomes: tuple[Outcome, ...]
+    prediction: PredictionSummary | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -126,7 +126,8 @@ class CorpusInfo(Document):
         statistics_digest: `ElboStatistics.digest` of ``meta/statistics.json``; None if pass two
             needed no statistics.
         statistics_sample: Where these come from a sample; left out of the document otherwise.
-        elbo_unit: Unit of the ``elbo`` and ``frame_elbo`` columns.
+        elbo_unit: Unit of the ``elbo`` and ``frame_elbo`` columns; says so if they are predictions
+            of a latent router.
         elbo_sign: Which way they point.
         split: First part of every data file's name.
         formats: ``parquet``, ``webdataset`` or both: each then holds all rows.

@@ -22,6 +22,7 @@ from schemas.versions import FormatError
 __all__ = [
     "ELBO_SIGN",
     "ELBO_UNIT",
+    "PREDICTED_ELBO_UNIT",
     "ElboAccumulator",
     "ElboBins",
     "ElboStatistics",
@@ -39,6 +40,8 @@ __all__ = [
 ]
 
 ELBO_UNIT = "mean absolute error on pixels in [-1, 1]"
+PREDICTED_ELBO_UNIT = f"{ELBO_UNIT}, predicted from the latent"
+"""Where a latent router stood in for the measurement: like the unit, but nothing was decoded."""
 ELBO_SIGN = "higher = more information"
 
 _Z95 = 1.959963984540054
@@ -88,7 +91,7 @@ class ElboStatistics(Document):
     Attributes:
         plan_id: Plan of the run that measured it.
         tokenizer: Fingerprint of the tokenizer that measured it.
-        unit: Unit of every ELBO here.
+        unit: Unit of every ELBO here: `ELBO_UNIT` or `PREDICTED_ELBO_UNIT`.
         sign: Which way it points.
         bins: The windows.
         moments: The videos.
@@ -234,7 +237,9 @@ class StatisticsFold:
         )
         self._num_sampled += other.num_sampled
 
-    def freeze(self, *, plan_id: str, tokenizer: str, num_listed: int) -> ElboStatistics:
+    def freeze(
+        self, *, plan_id: str, tokenizer: str, num_listed: int, unit: str = ELBO_UNIT
+    ) -> ElboStatistics:
         """The document of what was counted so far.
 
         Raises:
@@ -245,6 +250,7 @@ class StatisticsFold:
         return ElboStatistics(
             plan_id=plan_id,
             tokenizer=tokenizer,
+            unit=unit,
             bins=self._bins.freeze(),
             moments=VideoMoments(
                 **dict(zip(VideoMoments.model_fields, self._moments, strict=True))
@@ -261,13 +267,17 @@ def merge_statistics(*parts: ElboStatistics, plan_id: str) -> ElboStatistics:
     """One document for several corpora, measured by one tokenizer.
 
     Raises:
-        ValueError: If there is none, or the tokenizers differ.
+        ValueError: If there is none, or the tokenizers or the units differ.
     """
-    tokenizers = {part.tokenizer for part in parts}
+    tokenizers, units = {part.tokenizer for part in parts}, {part.unit for part in parts}
     if len(tokenizers) != 1:
         raise ValueError(f"statistics of one tokenizer can be merged, not of {sorted(tokenizers)}")
+    if len(units) != 1:
+        raise ValueError(f"measured and predicted information cannot be merged: {sorted(units)}")
     fold = StatisticsFold()
     for part in parts:
         fold.merge(part)
     num_listed = sum(part.num_listed for part in parts)
-    return fold.freeze(plan_id=plan_id, tokenizer=tokenizers.pop(), num_listed=num_listed)
+    return fold.freeze(
+        plan_id=plan_id, tokenizer=tokenizers.pop(), num_listed=num_listed, unit=units.pop()
+    )

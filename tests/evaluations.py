@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from torch import nn
 from videos import numbered_frame, write_video
 
 from infotok_core.checkpoint import save_directory
@@ -33,7 +35,9 @@ def write_evaluation_videos(folder: Path) -> Path:
     return folder
 
 
-def write_small_checkpoint(folder: Path) -> Path:
+def write_small_checkpoint(
+    folder: Path, *, latent_router: int = 0, budget_aware: bool = False
+) -> Path:
     """A checkpoint of a network with random weights: its videos mean nothing, and cost little."""
     config = TokenizerConfig(
         channels=4,
@@ -45,8 +49,22 @@ def write_small_checkpoint(folder: Path) -> Path:
         spatial_compression=8,
         temporal_compression=4,
         transformer=TransformerConfig(
-            hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=2, heads=2, init_std=0.3
+            hidden=24,
+            mlp_hidden=32,
+            encoder_layers=1,
+            decoder_layers=2,
+            heads=2,
+            init_std=0.3,
+            budget_aware=budget_aware,
         ),
+        latent_router=latent_router,
     )
-    save_directory(build_network(config, seed=1).eval(), folder, card="# For tests\n")
+    network = build_network(config, seed=1).eval()
+    if budget_aware:
+        nn.init.normal_(network.budget_embed)
+    if latent_router:
+        # As it starts, the head says the same of every token.
+        last: Any = network.information_head[-1]
+        nn.init.normal_(last.conv3d.weight)
+    save_directory(network, folder, card="# For tests\n")
     return folder

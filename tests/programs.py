@@ -1,7 +1,8 @@
-"""A fixed-rate tokenizer that is none of ours: block averages in 256 steps, as TorchScript."""
+"""Fixed-rate tokenizers that are none of ours, as TorchScript: block averages, and an FSQ base."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from pathlib import Path
@@ -10,6 +11,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from infotok_core.config import TokenizerConfig
+from infotok_core.network import Network, build_network
 
 SETTINGS = {"codebook_size": 256, "fill_index": 128}
 
@@ -47,4 +51,58 @@ def write_programs(
         torch.jit.script(encoder or BlockEncoder()).save(str(folder / "encoder.jit"))
         torch.jit.script(decoder or BlockDecoder()).save(str(folder / "decoder.jit"))
     (folder / "tokenizer.json").write_text(json.dumps({**SETTINGS, **settings}))
+    return folder
+
+
+class FsqEncoder(nn.Module):
+    """Of a base: indices and codes, as the official program gives."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        codes, indices = self.network.quantize(self.network.encode(video))
+        return indices, codes
+
+
+class Inverse(nn.Module):
+    """Indices to codes."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.quantizer = network.quantizer
+
+    def forward(self, indices: Tensor) -> Tensor:
+        return self.quantizer.decode(indices)
+
+
+class FsqDecoder(nn.Module):
+    """Of a base, in the parts of the official program: ``post_quant_conv`` and ``decoder``."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.inv_quant = Inverse(network)
+        self.post_quant_conv = network.post_quant_conv
+        self.decoder = network.decoder
+
+    def forward(self, indices: Tensor) -> Tensor:
+        return self.decoder(self.post_quant_conv(self.inv_quant(indices)))
+
+
+def write_fsq_programs(folder: Path, config: TokenizerConfig, *, frozen: bool = False) -> Path:
+    """Programs of a small base with random weights; frozen, the decoder has no parts any more."""
+    base = build_network(dataclasses.replace(config, transformer=None), seed=9).eval()
+    folder.mkdir()
+    video = torch.zeros(1, 3, 5, 16, 24)
+    indices = base.tokenize(video).indices_BTHW
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(FsqEncoder(base), video, check_trace=False).save(
+            str(folder / "encoder.jit")
+        )
+        decoder = torch.jit.trace(FsqDecoder(base).eval(), indices, check_trace=False)
+        if frozen:
+            decoder = torch.jit.freeze(decoder)
+        decoder.save(str(folder / "decoder.jit"))
     return folder

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from strategies import FACTS, TOKENIZER
 
-from pipelines.config import OutputConfig, RoutingConfig, RunConfig
+from pipelines.config import AnalysisConfig, OutputConfig, RoutingConfig, RunConfig
 from pipelines.plan import Plan, ensure_plan
 from pipelines.receipt_store import ReceiptStore
 from pipelines.receipts import ReceiptBuilder
@@ -160,10 +160,12 @@ def analysed(
     extras: Mapping[str, Mapping[str, Any]] | None = None,
     extra_schema: pa.Schema | None = None,
     size: int = 1000,
+    information: Literal["elbo", "latent"] = "elbo",
     **changes: Any,
 ) -> Analysed:
     """Plan, units and receipts of these videos below ``root``."""
-    config = configured(RunConfig(), **changes)
+    start = RunConfig(analysis=AnalysisConfig(information=information))
+    config = configured(start, **changes)
     store = Store(str(root))
     source = source_of(dict.fromkeys(videos, size), extras=extras, extra_schema=extra_schema)
     plan = ensure_plan(source, config, tokenizer=TOKENIZER, work=store)

@@ -1,5 +1,7 @@
 """Codes and information of every clip: one encoder and one decoder pass each, and no more.
 
+A latent router, if there is one to compare, takes a further encoder pass, which is timed.
+
 36 KB per clip of 33 x 256 x 256 are kept; the frames are decoded again when they are compared.
 
 Shapes: B clips, T frames, H rows, W columns, C = 3; lower-case t, h, w the latent grid.
@@ -7,23 +9,44 @@ Shapes: B clips, T frames, H rows, W columns, C = 3; lower-case t, h, w the late
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from infotok_core.tokenizer import Analysis
+from pipelines.analyser import VideoTokenizer
 from pipelines.decode import DecodedWindow, DecodeError
 from pipelines.errors import PipelineError
 from pipelines.evaluation.clips import ClipSource, Sampler
-from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, EvaluationConfig, Say, timed
+from pipelines.evaluation.settings import (
+    Clocks,
+    EvaluatedTokenizer,
+    EvaluationConfig,
+    Say,
+    Timed,
+    timed,
+)
 from schemas.evaluation import LeftOut
 from schemas.units import window_sum
 from schemas.windows import WindowSpan
 
-__all__ = ["Clip", "analyse_clips"]
+__all__ = ["Clip", "Predicted", "analyse_clips"]
 
 _Key = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Predicted:
+    """What a latent router says of a window, without a decoder pass."""
+
+    information_thw: NDArray[np.float16]
+    """Rounded as the measured one is."""
+    analyse_ms: float
+    analyse_cpu_ms: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,6 +62,7 @@ class Clip:
     """Rounded once, here, as the pipeline stores it: routing and selection see no other values."""
     analyse_ms: float
     analyse_cpu_ms: float | None
+    prediction: Predicted | None = None
 
     @property
     def key(self) -> _Key:
@@ -63,13 +87,22 @@ def analyse_clips(
     *,
     clocks: Clocks,
     say: Say,
+    predictor: VideoTokenizer | None = None,
 ) -> tuple[list[Clip], list[LeftOut]]:
     """All clips, or the sample asked for, in order of source and window; and what gave none.
+
+    Args:
+        source: Where clips come from.
+        tokenizer: What measures their information.
+        config: How many, and how many at once.
+        clocks: For the cost.
+        say: Takes progress.
+        predictor: The same network with its latent router; None: nothing is predicted.
 
     Raises:
         PipelineError: If there is no clip at all, or the tokenizer does not take them.
     """
-    analyser = _Analyser(tokenizer, config.batch_size, clocks)
+    analyser = _Analyser(tokenizer, predictor, config.batch_size, clocks)
     sampler = Sampler(source.uris, config.max_windows)
     left_out: dict[str, LeftOut] = {}
     while parts := sampler.next_round():
@@ -99,8 +132,15 @@ def analyse_clips(
 class _Analyser:
     """Runs the tokenizer on batches that cross videos."""
 
-    def __init__(self, tokenizer: EvaluatedTokenizer, batch_size: int, clocks: Clocks) -> None:
+    def __init__(
+        self,
+        tokenizer: EvaluatedTokenizer,
+        predictor: VideoTokenizer | None,
+        batch_size: int,
+        clocks: Clocks,
+    ) -> None:
         self._tokenizer = tokenizer
+        self._predictor = predictor
         self._batch_size = 1 if tokenizer.device.type == "cpu" else batch_size
         self._clocks = clocks
         self._waiting: list[tuple[str, DecodedWindow]] = []
@@ -127,10 +167,43 @@ class _Analyser:
         if not self._waiting:
             return
         video_BTHWC = torch.from_numpy(np.stack([w.frames_THWC for _, w in self._waiting]))
-        device = self._tokenizer.device
+        analysis, time = self._analyse(self._tokenizer, video_BTHWC)
+        codes = analysis.codes_Bthw.cpu().numpy().astype(np.int32)
+        information = self._information(analysis)
+        predictions = self._predict(video_BTHWC)
+        for row, (uri, window) in enumerate(self._waiting):
+            clip = Clip(
+                source=uri,
+                span=window.span,
+                shape=window.frames_THWC.shape[:3],
+                codes_thw=codes[row],
+                information_thw=information[row],
+                analyse_ms=time.wall_ms,
+                analyse_cpu_ms=time.cpu_ms,
+                prediction=predictions[row],
+            )
+            self._done[clip.key] = clip
+        self._waiting = []
+
+    def _predict(self, video_BTHWC: Tensor) -> Sequence[Predicted | None]:
+        if self._predictor is None:
+            return [None] * len(video_BTHWC)
+        analysis, time = self._analyse(self._predictor, video_BTHWC)
+        return [
+            Predicted(
+                information_thw=information_thw,
+                analyse_ms=time.wall_ms,
+                analyse_cpu_ms=time.cpu_ms,
+            )
+            for information_thw in self._information(analysis)
+        ]
+
+    def _analyse(self, tokenizer: VideoTokenizer, video_BTHWC: Tensor) -> tuple[Analysis, Timed]:
+        """The analysis of a batch, and one window's share of its time."""
+        device = tokenizer.device
         try:
             analysis, time = timed(
-                lambda: self._tokenizer.analyse(video_BTHWC.to(device)),
+                lambda: tokenizer.analyse(video_BTHWC.to(device)),
                 device=device,
                 clocks=self._clocks,
             )
@@ -140,21 +213,12 @@ class _Analyser:
             raise PipelineError(
                 f"the GPU cannot hold {len(self._waiting)} windows at once: lower --batch-size"
             ) from error
-        codes = analysis.codes_Bthw.cpu().numpy().astype(np.int32)
-        information = analysis.information_Bthw.float().cpu().numpy()
-        share = time.share(len(self._waiting))
+        return analysis, time.share(len(self._waiting))
+
+    def _information(self, analysis: Analysis) -> NDArray[np.float16]:
+        information = analysis.information_Bthw.float().cpu().numpy().astype(np.float16)
         for row, (uri, window) in enumerate(self._waiting):
-            if not np.isfinite(information[row].astype(np.float16)).all():
+            if not np.isfinite(information[row]).all():
                 where = f"{uri}, window {window.span.window_index}"
                 raise PipelineError(f"{where}: the tokenizer's information is not finite")
-            clip = Clip(
-                source=uri,
-                span=window.span,
-                shape=window.frames_THWC.shape[:3],
-                codes_thw=codes[row],
-                information_thw=information[row].astype(np.float16),
-                analyse_ms=share.wall_ms,
-                analyse_cpu_ms=share.cpu_ms,
-            )
-            self._done[clip.key] = clip
-        self._waiting = []
+        return information

@@ -9,10 +9,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.analyser import VideoTokenizer
 from pipelines.evaluation.analysis import Clip, analyse_clips
 from pipelines.evaluation.clips import ClipSource
 from pipelines.evaluation.hindsight import hindsight_assignments
-from pipelines.evaluation.measuring import Features, Measured, Measurer, Metrics, measure_clips
+from pipelines.evaluation.measuring import (
+    Features,
+    Measured,
+    Measurer,
+    Metrics,
+    is_budget_aware,
+    measure_clips,
+)
+from pipelines.evaluation.prediction import summarise_predictions
 from pipelines.evaluation.report import clip_report, outcome_of
 from pipelines.evaluation.routing import (
     Assignment,
@@ -23,6 +32,7 @@ from pipelines.evaluation.routing import (
 )
 from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, EvaluationConfig, Say
 from schemas.evaluation import ClipReport, LeftOut, Outcome, Point
+from schemas.prediction import PredictionSummary
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -34,6 +44,7 @@ class Evaluation:
     clips: tuple[ClipReport, ...]
     outcomes: tuple[Outcome, ...]
     left_out: tuple[LeftOut, ...]
+    prediction: PredictionSummary | None = None
 
 
 def evaluate(
@@ -45,6 +56,7 @@ def evaluate(
     threads: int,
     clocks: Clocks,
     say: Say,
+    predictor: VideoTokenizer | None = None,
 ) -> Evaluation:
     """Measure a tokenizer on the clips of a source.
 
@@ -59,12 +71,15 @@ def evaluate(
         threads: For SSIM.
         clocks: For latencies.
         say: Takes progress.
+        predictor: The tokenizer with its latent router, to be compared; None: it is not.
 
     Raises:
         PipelineError: If there is no clip, the tokenizer does not take them, or a video changes.
         WeightsError: If the network for FVD turns out to be another one.
     """
-    clips, left_out = analyse_clips(source, tokenizer, config, clocks=clocks, say=say)
+    clips, left_out = analyse_clips(
+        source, tokenizer, config, clocks=clocks, say=say, predictor=predictor
+    )
     assignments = routed_assignments(clips, config)
     grid = config.sweep == "full" or bool(config.search_psnr_db)
     work = _Work(clips, assignments, config, grid=grid)
@@ -76,14 +91,21 @@ def evaluate(
         measure_clips(source, clips, visit, whole=whole, clock=clocks.wall, say=say)
     if grid:
         assignments += hindsight_assignments(clips, work.points(), assignments, config)
-    num_codes = tokenizer.config.codebook_size
     return Evaluation(
         clips=tuple(map(clip_report, clips, work.measured)),
         outcomes=tuple(
-            outcome_of(item, clips, work.measured, work.features, num_codes=num_codes)
+            outcome_of(
+                item,
+                clips,
+                work.measured,
+                work.features,
+                num_codes=tokenizer.config.codebook_size,
+                compress_passes=2 if is_budget_aware(tokenizer) else 1,
+            )
             for item in sorted(assignments, key=lambda item: -(item.rate_target or 0))
         ),
         left_out=tuple(left_out),
+        prediction=summarise_predictions(clips),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from infotok_core.fvd import ClipFeatures
 from infotok_core.metrics import frame_squared_errors, mean_frame_psnr_db, psnr_db
 from infotok_core.perceptual import Lpips
 from infotok_core.router import select_batch, selection_scores
-from infotok_core.tokenizer import from_uint8
+from infotok_core.tokenizer import Tokenizer, from_uint8
 from pipelines.decode import DecodeError
 from pipelines.errors import PipelineError
 from pipelines.evaluation.analysis import Clip
@@ -28,9 +29,9 @@ from pipelines.evaluation.clips import ClipSource
 from pipelines.evaluation.routing import PointKey
 from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, Say, timed
 from pipelines.metrics import ssim
-from schemas.evaluation import Point
+from schemas.evaluation import Point, PointSelection
 
-__all__ = ["Features", "Measured", "Measurer", "Metrics", "measure_clips"]
+__all__ = ["Features", "Measured", "Measurer", "Metrics", "is_budget_aware", "measure_clips"]
 
 Features = NDArray[np.float64]
 """Of one clip, for FVD."""
@@ -124,9 +125,8 @@ class Measurer:
         self, clip: Clip, source_THWC: Tensor, keys: Sequence[PointKey], *, close: bool
     ) -> dict[PointKey, Measured]:
         device = self._tokenizer.device
-        codes_thw = torch.from_numpy(clip.codes_thw).to(device)
-        codes_Bthw = codes_thw.expand(len(keys), *codes_thw.shape)
         keep_Bthw = _keep(clip, keys).to(device)
+        codes_Bthw = self._codes(clip, source_THWC, keep_Bthw)
         try:
             video_BTHWC, time = timed(
                 lambda: self._tokenizer.reconstruct(codes_Bthw, keep_Bthw),
@@ -162,6 +162,13 @@ class Measurer:
             )
             for row, key in enumerate(keys)
         }
+
+    def _codes(self, clip: Clip, source_THWC: Tensor, keep_Bthw: Tensor) -> Tensor:
+        tokenizer = self._tokenizer
+        if is_budget_aware(tokenizer):
+            video_BTHWC = source_THWC.expand(len(keep_Bthw), *source_THWC.shape)
+            return tokenizer.encode_kept(video_BTHWC, keep_Bthw)
+        return torch.from_numpy(clip.codes_thw).to(tokenizer.device).expand_as(keep_Bthw)
 
     def _ssim(self, source_THWC: Tensor, video_BTHWC: Tensor) -> Sequence[float | None]:
         if min(source_THWC.shape[1:3]) < 7:
@@ -199,6 +206,11 @@ class Measurer:
         if network is None:
             return [None] * len(video_BTHWC)
         return [network(from_uint8(clip[None]))[0].numpy() for clip in video_BTHWC]
+
+
+def is_budget_aware(tokenizer: EvaluatedTokenizer) -> TypeGuard[Tokenizer]:
+    """Whether the codes of a clip have to be made for each mask."""
+    return isinstance(tokenizer, Tokenizer) and tokenizer.network.is_budget_aware
 
 
 def measure_clips(
@@ -260,10 +272,16 @@ def _keep(clip: Clip, keys: Sequence[PointKey]) -> Tensor:
     """Which tokens each decode has, bool ``[B, t, h, w]``."""
     # float32 holds the float16 values exactly, and ranks of any length.
     information_1thw = torch.from_numpy(clip.information_thw.astype(np.float32))[None]
-    scores = [
-        information_1thw if kind == "all" else selection_scores(kind, information_1thw)
-        for kind, _ in keys
-    ]
+    scores = [_scores(clip, kind, information_1thw) for kind, _ in keys]
     counts_B = torch.tensor([count for _, count in keys])
     kept_BN = select_batch(torch.cat(scores).flatten(1), counts_B)
     return kept_BN.view(len(keys), *information_1thw.shape[1:])
+
+
+def _scores(clip: Clip, kind: PointSelection, information_1thw: Tensor) -> Tensor:
+    if kind == "all":
+        return information_1thw
+    if kind == "latent":
+        assert clip.prediction is not None
+        return torch.from_numpy(clip.prediction.information_thw.astype(np.float32))[None]
+    return selection_scores(kind, information_1thw)

@@ -12,6 +12,7 @@ import numpy as np
 from infotok_core.metrics import frechet_distance, psnr_db
 from pipelines.evaluation.analysis import Clip
 from pipelines.evaluation.measuring import Features, Measured
+from pipelines.evaluation.prediction import prediction_of
 from pipelines.evaluation.routing import Assignment, PointKey, point_key
 from schemas.evaluation import ClipReport, Outcome, Point
 from schemas.tokens import bpp16
@@ -37,6 +38,7 @@ def clip_report(clip: Clip, measured: Mapping[PointKey, Measured]) -> ClipReport
         analyse_ms=clip.analyse_ms,
         analyse_cpu_ms=clip.analyse_cpu_ms,
         points=tuple(measured[key].point for key in sorted(measured)),
+        prediction=prediction_of(clip),
     )
 
 
@@ -47,6 +49,7 @@ def outcome_of(
     sources: Sequence[Features | None],
     *,
     num_codes: int,
+    compress_passes: int = 1,
 ) -> Outcome:
     """The numbers of one assignment; every clip weighs the same, but for the pooled error.
 
@@ -56,6 +59,8 @@ def outcome_of(
         measured: Of each clip.
         sources: Features of each clip's own frames; None without a network for them.
         num_codes: Size of the codebook.
+        compress_passes: Encoder passes of a clip that drops tokens: 2 if its compressor has to see
+            which.
     """
     chosen = [
         mine[point_key(clip, assignment.selection, count)]
@@ -66,10 +71,12 @@ def outcome_of(
     tokens, cells = sum(assignment.num_tokens), sum(clip.cells for clip in clips)
     times = [
         _tokenise_ms(clip, passes, [item.point for item in mine.values()])
+        if assignment.selection != "latent"
+        else _predict_ms(clip)
         for clip, passes, mine in zip(clips, assignment.decoder_passes, measured, strict=True)
     ]
     return Outcome(
-        **_decided(assignment),
+        **_decided(assignment, clips, compress_passes),
         rate=tokens / cells,
         bpp16=bpp16(tokens, cells, pixels, num_codes=num_codes),
         bpp16_without_mask=bpp16(tokens, 0, pixels, num_codes=num_codes),
@@ -86,10 +93,12 @@ def outcome_of(
     )
 
 
-def _decided(assignment: Assignment) -> dict[str, Any]:
+def _decided(assignment: Assignment, clips: Sequence[Clip], passes: int) -> dict[str, Any]:
     """What was known before anything was added up."""
     decided = {field.name: getattr(assignment, field.name) for field in fields(assignment)}
-    return decided | {"encoder_passes": (1,) * len(assignment.num_tokens)}
+    pairs = zip(clips, assignment.num_tokens, strict=True)
+    encoder_passes = tuple(passes if count < clip.cells else 1 for clip, count in pairs)
+    return decided | {"encoder_passes": encoder_passes}
 
 
 def _frame_mean(clips: Sequence[Clip], points: Sequence[Point]) -> float:
@@ -107,6 +116,11 @@ def _tokenise_ms(clip: Clip, passes: int, points: Sequence[Point]) -> tuple[floa
     if clip.analyse_cpu_ms is None or decode_ms is None:
         return max(wall_ms, 0.0), None
     return max(wall_ms, 0.0), max(clip.analyse_cpu_ms + extra * decode_ms, 0.0)
+
+
+def _predict_ms(clip: Clip) -> tuple[float, float | None]:
+    assert clip.prediction is not None
+    return clip.prediction.analyse_ms, clip.prediction.analyse_cpu_ms
 
 
 def _fvd(sources: Sequence[Features | None], others: Sequence[Features | None]) -> float | None:

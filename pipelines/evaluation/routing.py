@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from infotok_core.router import Selection
 from pipelines.evaluation.analysis import Clip
 from pipelines.evaluation.settings import EvaluationConfig
-from schemas.evaluation import PointSelection, Router
+from schemas.evaluation import PointSelection, Router, Selected
 from schemas.rates import RateRule, TokenDealer, num_tokens, solve_rule
 from schemas.statistics import ElboAccumulator, ElboBins
+from schemas.units import window_sum
 
 __all__ = ["Assignment", "PointKey", "grid_tokens", "point_key", "routed_assignments"]
 
@@ -25,7 +26,7 @@ class Assignment:
     """What a router gives every clip, and what finding out cost."""
 
     router: Router
-    selection: Selection
+    selection: Selected
     rate_target: float | None
     num_tokens: tuple[int, ...]
     decoder_passes: tuple[int, ...]
@@ -34,7 +35,7 @@ class Assignment:
     bound_db: float | None = None
 
 
-def point_key(clip: Clip, selection: Selection, count: int) -> PointKey:
+def point_key(clip: Clip, selection: Selected, count: int) -> PointKey:
     """All tokens are the same tokens under every selection."""
     return ("all" if count == clip.cells else selection, count)
 
@@ -59,7 +60,33 @@ def routed_assignments(clips: Sequence[Clip], config: EvaluationConfig) -> list[
         )
         for router, rate, counts in _counts(clips, bins, config)
         for selection in selections
-    ]
+    ] + list(_predicted_assignments(clips, config))
+
+
+def _predicted_assignments(clips: Sequence[Clip], config: EvaluationConfig) -> Iterator[Assignment]:
+    """What a corpus gets that trusts its latent router: how many, and which, by predictions."""
+    predictions = [clip.prediction.information_thw for clip in clips if clip.prediction]
+    if len(predictions) < len(clips):
+        return
+    sums = [window_sum(information_thw) for information_thw in predictions]
+    accumulator = ElboAccumulator()
+    for total, clip in zip(sums, clips, strict=True):
+        accumulator.add(total, clip.cells)
+    for rate in config.rates:
+        rules: dict[Router, RateRule] = {
+            "static": RateRule.static(rate),
+            "global_latent": solve_rule(accumulator.freeze(), rate=rate, min_rate=config.min_rate),
+        }
+        for router, rule in rules.items():
+            dealer = TokenDealer(rule)
+            counts = (dealer.deal(s, c.cells)[0] for s, c in zip(sums, clips, strict=True))
+            yield Assignment(
+                router=router,
+                selection="latent",
+                rate_target=rate,
+                num_tokens=tuple(counts),
+                decoder_passes=(0,) * len(clips),
+            )
 
 
 def _counts(

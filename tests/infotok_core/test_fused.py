@@ -8,11 +8,11 @@ import torch.nn.functional as F
 
 from infotok_core import fused
 from infotok_core.config import mini
+from infotok_core.growing import start_as_identity
 from infotok_core.layers import FrameNorm, ResBlock
 from infotok_core.network import build_network
 from infotok_core.objective import Objective
 from infotok_core.recipe import Stage
-from infotok_core.training import start_as_identity
 
 pytestmark = [
     pytest.mark.gpu,

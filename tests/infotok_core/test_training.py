@@ -11,14 +11,13 @@ import torch
 from training_helpers import Ramps, small_stage
 
 from infotok_core.config import TokenizerConfig, mini
+from infotok_core.growing import grow, start_as_identity
 from infotok_core.network import Network, build_network
 from infotok_core.recipe import Stage
 from infotok_core.training import (
     Progress,
     Trainer,
     TrainingError,
-    grow,
-    start_as_identity,
 )
 
 RESUMED = small_stage(router="elbo", steps=4, log_every=1)

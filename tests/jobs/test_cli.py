@@ -51,13 +51,23 @@ OPTIONS: dict[str, set[str]] = {
     "parity": {"--golden"},
     "export": {"CHECKPOINT", "OUTPUT", "--format", "--window"},
     "train": {
-        *("INPUT", "OUTPUT", "--recipe", "--init", "--validation", "--validation-windows"),
+        *("INPUT", "OUTPUT", "--recipe", "--init", "--base", "--validation"),
+        "--validation-windows",
         *("--device", "--workers", "--max-minutes", "--perceptual", "--card", *SHARED),
     },
     "evaluate": {
-        *("INPUT", "--rates", "--sweep", "--max-windows", "--json", "--markdown", "--plots"),
-        *("--checkpoint", "--device", "--dtype", "--batch-size", "--threads", "--frames", "--size"),
-        *("--grid-points", "--grid-selection", "--search-psnr", "--measure-all"),
+        *(
+            "INPUT",
+            "--rates",
+            "--sweep",
+            "--latent-router",
+            "--max-windows",
+            "--json",
+            "--markdown",
+            "--plots",
+        ),
+        *("--checkpoint", "--device", "--dtype", "--batch-size", "--threads", "--frames"),
+        *("--size", "--grid-points", "--grid-selection", "--search-psnr", "--measure-all"),
         *("--lpips-vgg", "--lpips-heads", "--i3d", *READING),
     },
 }

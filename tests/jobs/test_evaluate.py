@@ -190,6 +190,21 @@ def test_a_source_without_clips_is_a_sentence(videos: Path, tmp_path: Path):
     assert "holds no full window to evaluate" in result.stderr
 
 
+def test_the_latent_router_is_compared_if_asked_for(videos: Path, tmp_path: Path):
+    checkpoint = write_small_checkpoint(tmp_path / "routed", latent_router=8)
+    options = ("--latent-router", "--rates", "0.5", "--max-windows", 2, "--json", tmp_path / "j")
+    result = evaluate(videos, *options, "--checkpoint", checkpoint)
+    assert result.exit_code == 0, result.output
+    report = EvaluationReport.from_bytes((tmp_path / "j").read_bytes())
+    assert report.prediction is not None
+    assert report.outcome("global_latent", "latent", rate=0.5) is not None
+    assert "## The latent router" in result.stdout
+    assert f"costs {report.prediction.cost_ratio:.2f} times one without" in result.stdout
+    refused = evaluate(videos, "--latent-router")
+    assert refused.exit_code == 2
+    assert "this checkpoint has no latent router" in refused.stderr
+
+
 def test_a_report_of_another_kind_or_length_is_refused(done: tuple[Path, Result]):
     document = json.loads((done[0] / "found.json").read_bytes())
     for wrong in ({"kind": "other"}, {"format_version": 99}, {"clips": document["clips"][:1]}):

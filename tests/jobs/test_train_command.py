@@ -16,8 +16,11 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from programs import write_fsq_programs
 from videos import write_video
 
+from infotok_core.config import TokenizerConfig
+from infotok_core.opening import open_tokenizer
 from infotok_core.tokenizer import Tokenizer
 from jobs.cli import main
 
@@ -279,11 +282,37 @@ def test_a_checkpoint_can_be_the_start_and_grow(
     deeper = NETWORK.replace("decoder_layers = 1", "decoder_layers = 2") + DATA + BASE
     result = train(videos, tmp_path / "more", deeper, "--init", trained[0])
     assert result.exit_code == 0, result.output
-    assert "was made deeper, its function unchanged" in result.stderr
+    assert "made deeper, its function unchanged" in result.stderr
     wider = NETWORK.replace("channels = 4", "channels = 8") + DATA + BASE
     result = train(videos, tmp_path / "wider", wider, "--init", trained[0])
     assert result.exit_code == 1
     assert "cannot become the recipe's network" in result.stderr.splitlines()[-1]
+
+
+def test_a_compressor_is_trained_on_programs_and_used(videos: Path, tmp_path: Path):
+    base = write_fsq_programs(
+        tmp_path / "base",
+        TokenizerConfig(
+            channels=4, channels_mult=(1, 2), num_res_blocks=1, patch_size=4, z_channels=8,
+            levels=(8, 8, 8, 5, 5, 5), spatial_compression=8, temporal_compression=4,
+            transformer=None,
+        ),
+    )  # fmt: skip
+    stage = BASE.replace('"base"', '"compressor"')
+    result = train(videos, tmp_path / "ours", NETWORK + DATA + stage, "--base", base)
+    assert result.exit_code == 0, result.output
+    assert "its programs (pixels have a gradient), and transformers that change" in result.stderr
+    tokenizer = open_tokenizer(tmp_path / "ours")
+    assert tokenizer.fingerprint == json.loads(result.stdout)["fingerprint"]
+    result = train(videos, tmp_path / "more", DATA + stage, "--base", tmp_path / "ours")
+    assert result.exit_code == 0, result.output
+    assert "its programs and its compressor" in result.stderr
+    result = train(videos, tmp_path / "x", NETWORK + DATA + BASE, "--base", base)
+    assert result.exit_code == 1
+    assert "stage 1: part = base, but a base of programs stays as it is" in result.stderr
+    result = train(videos, tmp_path / "y", DATA + BASE, "--base", base, "--init", base)
+    assert result.exit_code == 2
+    assert "--base and --init exclude each other" in result.stderr
 
 
 @pytest.mark.parametrize(

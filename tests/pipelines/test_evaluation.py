@@ -248,6 +248,22 @@ def test_the_basic_sweep_decodes_only_what_the_two_routers_ask_for(
     assert all(len(clip.points) <= 3 for clip in found.clips)
 
 
+def test_a_budget_aware_compressor_is_asked_for_every_mask(
+    folder: Path, frames: list[np.ndarray], tmp_path: Path
+):
+    aware = Tokenizer.load(write_small_checkpoint(tmp_path / "aware", budget_aware=True))
+    found = run(folder / "noisy.mp4", aware, EvaluationConfig(rates=(1.0, 0.5)))
+    full, half = outcomes(found, "static")
+    assert set(full.encoder_passes) == {1}
+    assert set(half.encoder_passes) == {2}
+    source = torch.from_numpy(frames[-1])[None]
+    information = aware.analyse(source).information_Bthw[0].numpy().astype(np.float16)
+    keep = torch.from_numpy(select(information, half.num_tokens[-1]))[None]
+    shown = aware.reconstruct(aware.encode_kept(source, keep), keep).numpy()
+    error = np.square(source.numpy().astype(np.int64) - shown).sum()
+    assert points(found, half)[-1].squared_error == error
+
+
 class Moments(nn.Module):
     """Called as I3D is: three features of a clip."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from evaluations import write_small_checkpoint
 from programs import write_programs
 from work_folders import analysed, window
 
@@ -59,6 +60,22 @@ def test_windows_it_does_not_take_are_refused_before_anything_is_decoded(
 def test_windows_it_takes_are_planned(tmp_path: Path, videos: Path):
     fitting = corpus(tmp_path, "window.frames=9", "space.size=32", window=[9, 32, 32])
     assert fitting.plan(str(videos)).head.videos == 1
+
+
+@pytest.mark.parametrize(
+    ("second_pass", "message"),
+    [
+        ("reuse", r"tokens depend on the rate, .* cannot be selected from \(second_pass = reuse\)"),
+        ("recompute", "second_pass = recompute makes the tokens of pass one again"),
+    ],
+)
+def test_a_budget_aware_compressor_is_refused_at_once(
+    tmp_path: Path, second_pass: str, message: str
+):
+    checkpoint = write_small_checkpoint(tmp_path / "aware", budget_aware=True)
+    settings = [f"tokenizer.checkpoint={checkpoint}", f"runtime.second_pass={second_pass}"]
+    with pytest.raises(PipelineError, match=message):
+        Corpus.open(load_config(None, settings), output=str(tmp_path / "out"))
 
 
 def test_a_damaged_program_is_named(tmp_path: Path):
