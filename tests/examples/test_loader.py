@@ -78,4 +78,6 @@ def test_a_world_model_trains_on_both_rates_and_draws_a_video(corpora: Path, tmp
         (path,) = tmp_path.glob(f"{name}-*.mp4")
         with av.open(str(path)) as container:
             frames = list(container.decode(video=0))
-        assert (len(frames), frames[0].width, frames[0].height) == (9, 128, 64)
+        # All latent frames of a window; the last one of a tail holds less than four.
+        assert 5 < len(frames) <= 9
+        assert (frames[0].width, frames[0].height) == (128, 64)
