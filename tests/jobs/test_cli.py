@@ -30,6 +30,9 @@ OPTIONS: dict[str, set[str]] = {
         "--statistics-sample",
     },
     "tokenise": {"OUTPUT", "--rate", "--format", "--work", *SHARED},
+    "estimate": {
+        *("INPUT", "--sample", "--windows", "--rate", "--clips-per-s", "--json", *SHARED),
+    },
     "validate": {"CORPUS", "--json", *READING},
     "inspect": {"PATH", "--clip", *READING},
     "reconstruct": {
