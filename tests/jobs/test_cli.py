@@ -35,6 +35,9 @@ OPTIONS: dict[str, set[str]] = {
     "append": {"INPUT", "OUTPUT", *GROWING},
     "retry-failed": {"INPUT", "OUTPUT", "--reason", *GROWING},
     "merge": {"CORPORA", "OUTPUT", *READING},
+    "estimate": {
+        *("INPUT", "--sample", "--windows", "--rate", "--clips-per-s", "--json", *SHARED),
+    },
     "validate": {
         *("CORPUS", "--json", "--reconstruct", "--re-encode", "--against", "--checkpoint"),
         *("--device", *READING),

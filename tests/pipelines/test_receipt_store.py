@@ -228,7 +228,7 @@ def test_a_driver_that_wakes_up_behind_a_faster_one_takes_its_pack(tmp_path: Pat
     assert not late.is_packed(0)
     BlockKeeper(done.plan, done.work)
     # One receipt of its own, published when the name was free again.
-    store_video(done.work, "a.mp4", [window(0.5)])
+    store_video(done.work, "b.mp4", [window(0.5)])
     late.pack(0, {})
     assert late.is_packed(0)
     assert [r.windows for r in late.read(done.plan.rows())] == [3, 0, 20]
