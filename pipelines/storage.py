@@ -30,6 +30,7 @@ from pipelines.store_listing import (
     find_remote,
     find_s3,
 )
+from pipelines.store_options import is_local, storage_options
 
 __all__ = ["Store", "is_local", "storage_options"]
 
@@ -39,34 +40,6 @@ _PROBE = "_probe-"
 # try again; so long, until that one has settled.
 _CONFLICT_WAITS_S = (0.1, 0.4, 1.6, 6.4)
 _DELETED_AT_ONCE = 1000
-
-
-def is_local(url: str) -> bool:
-    """Whether ``url`` is a path of this machine (no scheme, or ``file://``)."""
-    return "://" not in url or url.startswith("file://")
-
-
-def storage_options(url: str, config: StorageConfig) -> dict[str, Any]:
-    """Options for ``fsspec.filesystem`` that reach ``url``: names and addresses, no secrets."""
-    if not url.startswith(("s3://", "s3a://")):
-        return {}
-    options: dict[str, Any] = {
-        "use_listings_cache": False,
-        # Adaptive backs off with jitter on SlowDown and 5xx.
-        "config_kwargs": {"retries": {"max_attempts": 8, "mode": "adaptive"}},
-    }
-    client: dict[str, Any] = {}
-    if config.endpoint_url:
-        client["endpoint_url"] = config.endpoint_url
-    if config.region:
-        client["region_name"] = config.region
-    if client:
-        options["client_kwargs"] = client
-    if config.profile:
-        options["profile"] = config.profile
-    if config.anonymous:
-        options["anon"] = True
-    return options
 
 
 class Store:

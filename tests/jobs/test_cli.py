@@ -32,12 +32,12 @@ OPTIONS: dict[str, set[str]] = {
         "--statistics-sample",
     },
     "tokenise": {"OUTPUT", "--rate", "--format", "--work", *SHARED},
-    "append": {"INPUT", "OUTPUT", *GROWING},
-    "retry-failed": {"INPUT", "OUTPUT", "--reason", *GROWING},
-    "merge": {"CORPORA", "OUTPUT", *READING},
     "estimate": {
         *("INPUT", "--sample", "--windows", "--rate", "--clips-per-s", "--json", *SHARED),
     },
+    "append": {"INPUT", "OUTPUT", *GROWING},
+    "retry-failed": {"INPUT", "OUTPUT", "--reason", *GROWING},
+    "merge": {"CORPORA", "OUTPUT", *READING},
     "validate": {
         *("CORPUS", "--json", "--reconstruct", "--re-encode", "--against", "--checkpoint"),
         *("--device", *READING),

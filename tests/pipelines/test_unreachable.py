@@ -163,7 +163,14 @@ def test_a_store_that_cannot_be_asked_costs_the_video_and_not_the_task(
         run_id="run",
         device="cpu",
     )
-    row = {"uri": "v.mp4", "video_id": "0" * 32, "size": 1, "version": "1", "stored_units": []}
+    row = {
+        "uri": "v.mp4",
+        "video_id": "0" * 32,
+        "size": 1,
+        "version": "1",
+        "block": 0,
+        "stored_units": [],
+    }
     [table] = DecodeVideos(spec)(pa.Table.from_pylist([row]))
     [status] = table_to_statuses(table)
     assert status.kind == "end"

@@ -1,0 +1,37 @@
+"""How a URL is reached: locally, or through which options of fsspec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipelines.config import StorageConfig
+
+__all__ = ["is_local", "storage_options"]
+
+
+def is_local(url: str) -> bool:
+    """Whether ``url`` is a path of this machine (no scheme, or ``file://``)."""
+    return "://" not in url or url.startswith("file://")
+
+
+def storage_options(url: str, config: StorageConfig) -> dict[str, Any]:
+    """Options for ``fsspec.filesystem`` that reach ``url``: names and addresses, no secrets."""
+    if not url.startswith(("s3://", "s3a://")):
+        return {}
+    options: dict[str, Any] = {
+        "use_listings_cache": False,
+        # Adaptive backs off with jitter on SlowDown and 5xx.
+        "config_kwargs": {"retries": {"max_attempts": 8, "mode": "adaptive"}},
+    }
+    client: dict[str, Any] = {}
+    if config.endpoint_url:
+        client["endpoint_url"] = config.endpoint_url
+    if config.region:
+        client["region_name"] = config.region
+    if client:
+        options["client_kwargs"] = client
+    if config.profile:
+        options["profile"] = config.profile
+    if config.anonymous:
+        options["anon"] = True
+    return options
