@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from itertools import islice
@@ -70,11 +71,12 @@ class PlanDraft:
 
     def parquet(self) -> bytes:
         """``plan.parquet``: some 60 bytes per video, and nothing else is held."""
-        sink = pa.BufferOutputStream()
+        # Arrow's own buffer doubles as it grows, and is copied in the end.
+        sink = io.BytesIO()
         with pq.ParquetWriter(sink, PLAN_SCHEMA, compression="zstd") as writer:
             for table in self.tables():
                 writer.write_table(table, row_group_size=PLAN_GROUP_ROWS)
-        return sink.getvalue().to_pybytes()
+        return sink.getvalue()
 
 
 def draft_plan(source: Source, config: RunConfig, *, tokenizer: str) -> PlanDraft:

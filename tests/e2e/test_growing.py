@@ -15,7 +15,8 @@ from benchmarks.processes import data_digests
 from pipelines.storage import Store
 from pipelines.validate import validate
 
-pytestmark = pytest.mark.ray
+# Four starts of Ray.
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def infotok(log: Path, *arguments: object) -> dict[str, Any] | str:

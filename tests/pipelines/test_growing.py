@@ -10,6 +10,7 @@ import pytest
 from corpora_by_hand import DyingStore, KilledError, bytes_of, made, without_charts
 from work_folders import BROKEN, Videos, source_of, video
 
+from pipelines.claims import claim_output, stored_config
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
 from pipelines.growing import Growth, only, open_growth
@@ -136,6 +137,26 @@ def test_an_appending_that_found_nothing_does_not_remember_the_corpus(
     open_growth(output, work)
     grow(output, Store(str(tmp_path / "elsewhere")), same=True).finish("same")
     assert open_growth(output, work).base.info == CorpusPart.read(output).info
+
+
+def test_the_run_that_made_it_may_not_write_to_what_has_grown_but_the_merge_may(
+    output: Store, tmp_path: Path
+):
+    key, config = CorpusPart.read(output).info.tokens_key, {"output": {"format": "both"}}
+    for _ in range(2):
+        claim_output(output, key, config, instead="")
+    assert stored_config(output) == config
+    grown = grow(output, Store(str(tmp_path / "work")), same=True).finish("same")
+    with pytest.raises(PlanMismatchError, match="has grown since"):
+        claim_output(output, key, config, instead="")
+    # A merge claims its output by the key that its head then has.
+    merged = Store(str(tmp_path / "merged"))
+    claim_output(merged, grown.tokens_key, config, instead="")
+    for path in ("meta/info.json", "meta/manifest.parquet"):
+        merged.replace(path, output.read(path))
+    claim_output(merged, grown.tokens_key, config, instead="")
+    with pytest.raises(PlanMismatchError, match="another corpus.* Elsewhere"):
+        claim_output(merged, key, config, instead="Elsewhere")
 
 
 def test_another_configuration_is_refused_before_the_work(output: Store, tmp_path: Path):
