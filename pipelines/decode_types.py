@@ -185,7 +185,7 @@ def request_from_json(document: Mapping[str, Any]) -> tuple[DecodeRequest, int]:
 
 
 def failure_to_json(failure: Failure) -> dict[str, Any]:
-    """A failure as a message."""
+    """A failure as a message, and as it is stored in receipts."""
     return {
         "reason": failure.reason.value,
         "stage": failure.stage.value,

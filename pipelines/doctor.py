@@ -18,7 +18,7 @@ import torch
 from av.codec.codec import Codec, UnknownCodecError
 
 from infotok_core.errors import CheckpointError
-from infotok_core.opening import identify_tokenizer, open_tokenizer
+from infotok_core.opening import open_tokenizer
 from infotok_core.tokenizer import VideoCodec
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError, StorageError
@@ -26,6 +26,7 @@ from pipelines.reachable import check_reachable
 from pipelines.sources import open_source, source_url
 from pipelines.spreading import block_bytes
 from pipelines.storage import Store
+from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 from pipelines.video_writer import writes_h264
 from pipelines.wording import compact
 
@@ -150,12 +151,12 @@ def _weights(config: RunConfig) -> tuple[VideoCodec | None, Finding]:
     name, checkpoint = "weights", config.tokenizer.checkpoint
     advice = "name another --checkpoint, or fit window.frames and space.size to it"
     try:
-        identity = identify_tokenizer(checkpoint)
-        identity.shape.grid(config.window.frames, config.space.size, config.space.size)
+        identity = chosen_tokenizer(config)
+        check_windows(config, identity)
         device = _device(config)
         dtype = getattr(torch, config.tokenizer.dtype)
         tokenizer = open_tokenizer(checkpoint, device=device, dtype=dtype)
-    except (CheckpointError, ValueError) as error:
+    except (PipelineError, CheckpointError, ValueError) as error:
         return None, _bad(name, f"{checkpoint} cannot be used: {error}", advice)
     return tokenizer, _good(name, f"{checkpoint}, {identity.fingerprint[:16]}…, on {device}")
 

@@ -37,6 +37,7 @@ from schemas.layout import (
     STATISTICS_PATH,
 )
 from schemas.rates import RateRule
+from schemas.statistics import elbo_unit
 
 __all__ = ["Growth", "only", "open_growth"]
 
@@ -81,6 +82,7 @@ class Growth:
                 "tokenizer": tokenizer,
                 "window": config.window.model_dump(mode="json"),
                 "space": config.space.model_dump(mode="json"),
+                "elbo_unit": elbo_unit(config.analysis.information),
                 "split": config.output.split,
                 "licence": config.output.licence,
                 "formats": ("parquet", "webdataset")

@@ -96,6 +96,8 @@ def differences(first: CorpusInfo, other: CorpusInfo) -> list[str]:
             "tokenizer": info.tokenizer.fingerprint,
             "window": info.window,
             "space": info.space,
+            # Measured and predicted information share no scale.
+            "elbo_unit": info.elbo_unit,
             # The scale may be another: it belongs to the videos it was solved on.
             "budget": info.routing.budget,
             "rate": info.routing.target,

@@ -16,14 +16,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.windows import WindowSpan
 
 __all__ = [
     "DecodedUnit",
     "Status",
-    "failure_from_json",
-    "failure_to_json",
     "statuses_to_table",
     "table_to_statuses",
     "table_to_units",
@@ -143,23 +140,3 @@ def table_to_statuses(table: pa.Table) -> Iterator[Status]:
         strict=True,
     ):
         yield Status(kind=kind, video=video, payload=json.loads(payload))
-
-
-def failure_to_json(failure: Failure) -> dict[str, Any]:
-    """As it is stored in receipts."""
-    return {
-        "reason": failure.reason.value,
-        "stage": failure.stage.value,
-        "detail": failure.detail,
-        "num_frames": failure.num_frames,
-    }
-
-
-def failure_from_json(document: Mapping[str, Any]) -> Failure:
-    """Inverse of `failure_to_json`."""
-    return Failure(
-        reason=FailureReason(document["reason"]),
-        stage=FailureStage(document["stage"]),
-        detail=document["detail"],
-        num_frames=document["num_frames"],
-    )

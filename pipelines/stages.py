@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.decode import DecodeError, DecodeRequest, DecoderProcess
+from pipelines.decode_types import failure_to_json
 from pipelines.errors import StorageError
 from pipelines.receipt_store import block_folder
 from pipelines.records import (
     DecodedUnit,
     Status,
-    failure_to_json,
     statuses_to_table,
     unit_to_table,
 )

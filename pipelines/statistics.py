@@ -23,10 +23,9 @@ from schemas.failures import FailureReason
 from schemas.quarantine import encode_quarantine, quarantine_row
 from schemas.receipts import VideoReceipt
 from schemas.statistics import (
-    ELBO_UNIT,
-    PREDICTED_ELBO_UNIT,
     ElboStatistics,
     StatisticsFold,
+    elbo_unit,
 )
 from schemas.summary import AnalysisSummary
 from schemas.versions import FormatError
@@ -158,12 +157,11 @@ def _receipts(
 
 def _frozen(fold: StatisticsFold, plan: Plan) -> ElboStatistics:
     head = plan.head
-    predicted = head.analysis.get("information") == "latent"
     return fold.freeze(
         plan_id=head.plan_id,
         tokenizer=head.tokenizer,
         num_listed=head.videos,
-        unit=PREDICTED_ELBO_UNIT if predicted else ELBO_UNIT,
+        unit=elbo_unit(head.analysis.get("information", "elbo")),
     )
 
 

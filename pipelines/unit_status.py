@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from pipelines.records import Status, failure_to_json
+from pipelines.decode_types import failure_to_json
+from pipelines.records import Status
 from schemas.failures import Failure
 from schemas.ids import unit_id
 from schemas.receipts import UnitEntry

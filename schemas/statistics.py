@@ -31,6 +31,7 @@ __all__ = [
     "VideoMoments",
     "bin_bounds",
     "bin_index",
+    "elbo_unit",
     "merge_statistics",
     "num_tokens",
     "paper_scale",
@@ -43,6 +44,12 @@ ELBO_UNIT = "mean absolute error on pixels in [-1, 1]"
 PREDICTED_ELBO_UNIT = f"{ELBO_UNIT}, predicted from the latent"
 """Where a latent router stood in for the measurement: like the unit, but nothing was decoded."""
 ELBO_SIGN = "higher = more information"
+
+
+def elbo_unit(information: str) -> str:
+    """The unit of every ELBO of a corpus, by ``analysis.information``: ``elbo`` or ``latent``."""
+    return PREDICTED_ELBO_UNIT if information == "latent" else ELBO_UNIT
+
 
 _Z95 = 1.959963984540054
 _Count = Annotated[int, Field(ge=0)]

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from strategies import FACTS, TOKENIZER
 
 from pipelines.config import AnalysisConfig, OutputConfig, RoutingConfig, RunConfig
+from pipelines.decode_types import failure_to_json
 from pipelines.plan import Plan, ensure_plan
 from pipelines.receipt_store import ReceiptStore
 from pipelines.receipts import ReceiptBuilder
-from pipelines.records import Status, failure_to_json
+from pipelines.records import Status
 from pipelines.shards import ShardSpec, shard_spec, tokenise_shard
 from pipelines.sources import Source, SourceObject
 from pipelines.statistics import freeze_statistics

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from evaluations import write_small_checkpoint
 from s3_tools import ignores_conditions, make_bucket, objects, proxy
 from videos import write_video
 
@@ -47,6 +48,22 @@ def test_each_thing_that_is_wrong_has_its_advice_and_the_exit_code_is_1(tmp_path
         (line,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["FAIL", name]]
         assert lines[line + 1].strip().startswith("-> ")
     assert "does not exist" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("aware", "information", "named"),
+    [(False, "latent", "has no latent router"), (True, "elbo", "has a budget-aware compressor")],
+)
+def test_what_a_run_would_refuse_of_a_tokenizer_is_refused_here(
+    tmp_path: Path, aware: bool, information: str, named: str
+):
+    checkpoint = write_small_checkpoint(tmp_path / "checkpoint", budget_aware=aware)
+    setting = f"analysis.information={information}"
+    result = doctor(tmp_path, tmp_path / "out", "--checkpoint", checkpoint, "--set", setting)
+    assert result.exit_code == 1
+    (line,) = [line for line in result.stdout.splitlines() if line.split()[1:2] == ["weights"]]
+    assert line.startswith("FAIL")
+    assert named in line
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_the_run_that_made_it_may_not_write_to_what_has_grown_but_the_merge_may(
     for path in ("meta/info.json", "meta/manifest.parquet"):
         merged.replace(path, output.read(path))
     claim_output(merged, grown.tokens_key, config, instead="")
-    with pytest.raises(PlanMismatchError, match="another corpus.* Elsewhere"):
+    with pytest.raises(PlanMismatchError, match=r"another corpus.* Elsewhere"):
         claim_output(merged, key, config, instead="Elsewhere")
 
 
@@ -164,6 +164,11 @@ def test_another_configuration_is_refused_before_the_work(output: Store, tmp_pat
     config = RunConfig.model_validate({"output": {"format": "both"}, "window": {"frames": 17}})
     with pytest.raises(PlanMismatchError, match=r"window: .*33.* and .*17"):
         growth.check(config, growth.base.info.tokenizer)
+    predicted = RunConfig.model_validate(
+        {"output": {"format": "both"}, "analysis": {"information": "latent"}}
+    )
+    with pytest.raises(PlanMismatchError, match=r"elbo_unit: .*predicted"):
+        growth.check(predicted, growth.base.info.tokenizer)
     right = RunConfig.model_validate({"output": {"format": "both"}})
     growth.check(right, growth.base.info.tokenizer)
     assert video_id("a.mp4") in {*CorpusPart.read(output).video_ids()}

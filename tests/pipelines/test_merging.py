@@ -21,6 +21,7 @@ from pipelines.validate import validate
 from schemas.ids import video_id
 from schemas.info import CorpusInfo
 from schemas.layout import MANIFEST_PATH
+from schemas.statistics import PREDICTED_ELBO_UNIT
 
 
 @pytest.fixture(autouse=True)
@@ -115,13 +116,16 @@ def test_what_differs_is_refused_by_name(parts, tmp_path: Path, changes, named):
     assert list(output.list()) == []
 
 
-@pytest.mark.parametrize("field", ["tokenizer", "window", "space", "source_root", "extra_columns"])
+@pytest.mark.parametrize(
+    "field", ["tokenizer", "window", "space", "elbo_unit", "source_root", "extra_columns"]
+)
 def test_so_is_another_tokenizer_window_or_root(parts, tmp_path: Path, field: str):
     info = parts[1].info
     others = {
         "tokenizer": info.tokenizer.model_copy(update={"fingerprint": "0" * 64}),
         "window": {**info.window, "frames": 17},
         "space": {**info.space, "size": 128},
+        "elbo_unit": PREDICTED_ELBO_UNIT,
         "source_root": "/elsewhere",
         "extra_columns": {"action": "int64"},
     }

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 from strategies import FACTS
 from work_folders import BROKEN, statuses_of, window
 
+from pipelines.decode_types import failure_to_json
 from pipelines.receipts import ReceiptBuilder, lost_receipt
-from pipelines.records import Status, failure_to_json
+from pipelines.records import Status
 from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.ids import video_id
 from schemas.receipts import VideoReceipt

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipelines.decode_types import failure_from_json, failure_to_json
 from pipelines.records import (
     DecodedUnit,
     Status,
-    failure_from_json,
-    failure_to_json,
     statuses_to_table,
     table_to_statuses,
     table_to_units,
