@@ -109,7 +109,7 @@ def report_videos(
     if tokenizer is not None and not writes_h264():
         raise PipelineError(
             "this FFmpeg cannot write H.264, which a page has to hold; make the report without "
-            "videos (--no-videos), or install the `av` wheel of PyPI"
+            "videos (--no-decode), or install the `av` wheel of PyPI"
         )
     for video in reader.videos(wanted):
         windows = tuple(_facts(row) for row in reader.rows(video))
