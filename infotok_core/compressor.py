@@ -76,7 +76,8 @@ class _Attention(nn.Module):
         self.double_projection = config.double_projection
         self.mha = _Projections(config.hidden, init_std=config.init_std)
 
-    def forward(self, x_BNC: Tensor, cos_NE: Tensor, sin_NE: Tensor, *, num_frames: int) -> Tensor:
+    def forward(self, x_BNC: Tensor, turns_NE2: Tensor, *, num_frames: int) -> Tensor:
+        cos_NE, sin_NE = turns_NE2.unbind(-1)
         weight, bias = self.mha.in_proj_weight, self.mha.in_proj_bias
         q, k, v = F.linear(x_BNC, weight, bias).chunk(3, dim=-1)
         q, k = (self._join(_rotate(self._split(part), cos_NE, sin_NE)) for part in (q, k))
@@ -120,11 +121,9 @@ class TransformerLayer(nn.Module):
         self.ffn_norm = _RMSNorm(config.hidden, eps=config.norm_eps)
         self.mlp = _MLP(config)
 
-    def forward(self, x_BNC: Tensor, cos_NE: Tensor, sin_NE: Tensor, *, num_frames: int) -> Tensor:
-        """Same shape."""
-        x = x_BNC + self.attention(
-            self.attention_norm(x_BNC), cos_NE, sin_NE, num_frames=num_frames
-        )
+    def forward(self, x_BNC: Tensor, turns_NE2: Tensor, *, num_frames: int) -> Tensor:
+        """Same shape; ``turns`` are cosine and sine of each position, float32."""
+        x = x_BNC + self.attention(self.attention_norm(x_BNC), turns_NE2, num_frames=num_frames)
         return x + self.mlp(self.ffn_norm(x))
 
 
@@ -161,9 +160,9 @@ def run_stack(
         ],
         dim=2,
     )
-    cos_NE, sin_NE = turns_HWE.flatten(0, 1).repeat(t, 1, 1).float().unbind(-1)
+    turns_NE2 = turns_HWE.flatten(0, 1).repeat(t, 1, 1).float()
     embed_TC = temporal_embed_TC[:t].to(x_BCTHW.dtype)
     x_BNC = x_BCTHW.flatten(3).permute(0, 2, 3, 1).add(embed_TC[None, :, None]).flatten(1, 2)
     for layer in layers:
-        x_BNC = layer(x_BNC, cos_NE, sin_NE, num_frames=t)
+        x_BNC = layer(x_BNC, turns_NE2, num_frames=t)
     return x_BNC.unflatten(1, (t, height, width)).permute(0, 4, 1, 2, 3)

@@ -42,7 +42,7 @@ def norm_silu(x_FLC: Tensor, weight_C: Tensor, bias_C: Tensor, *, eps: float, si
         silu: False leaves it at the norm.
 
     Returns:
-        bfloat16, same shape.
+        Same shape; bfloat16 under autocast, else the input's dtype.
     """
     return cast(Tensor, _NormSilu.apply(x_FLC, weight_C, bias_C, eps, silu))
 
@@ -84,7 +84,8 @@ class _NormSilu(torch.autograd.Function):
         partial_FS2 = x_FLC.new_empty((*grid, 2), dtype=torch.float32)
         kernels.moments[grid](x_FLC, partial_FS2, length, channels, **layout)
         sums_F2 = partial_FS2.sum(1)
-        y_FLC = torch.empty_like(x_FLC, dtype=torch.bfloat16)
+        dtype = torch.bfloat16 if torch.is_autocast_enabled("cuda") else x_FLC.dtype
+        y_FLC = torch.empty_like(x_FLC, dtype=dtype)
         arguments = (x_FLC, sums_F2, weight_C, bias_C)
         kernels.apply[grid](*arguments, y_FLC, length, channels, eps, SILU=silu, **layout)
         ctx.save_for_backward(*arguments)
