@@ -69,8 +69,7 @@ class Encoder(nn.Module):
 
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """The latent; t = 1 + (T - 1) / temporal compression."""
-        # A fast copy keeps the filter in float32 (infotok_core/fast): only what follows is rounded.
-        x = patch(video_BCTHW.to(self.haar.dtype), self.haar).to(next(self.parameters()).dtype)
+        x = patch(video_BCTHW.to(self.haar.dtype), self.haar)
         # Decides the memory layout of all that follows; see layers.py.
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last_3d))
         for level in self.down:

@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-__all__ = ["add_bias", "applies", "norm_silu"]
+__all__ = ["add_bias", "applies", "moments", "norm_silu", "normalise"]
 
 # Elements of a tile and tiles of a chunk: a chunk is 32 K elements, so that even one small frame
 # is spread over several of the card's multiprocessors.
@@ -52,6 +52,29 @@ def add_bias(x_FLC: Tensor, bias_C: Tensor) -> Tensor:
     return cast(Tensor, _AddBias.apply(x_FLC, bias_C))
 
 
+def moments(x_FLC: Tensor) -> Tensor:
+    """Sum and sum of squares of each frame, ``[F, 2]`` float32, of a contiguous tensor."""
+    frames, length, channels = x_FLC.shape
+    layout = _layout(length, channels)
+    partial_FS2 = x_FLC.new_empty((frames, layout["CHUNKS"], 2), dtype=torch.float32)
+    _kernels().moments[(frames, layout["CHUNKS"])](x_FLC, partial_FS2, length, channels, **layout)
+    return partial_FS2.sum(1)
+
+
+def normalise(
+    x_FLC: Tensor, sums_F2: Tensor, weight_C: Tensor, bias_C: Tensor, *, eps: float, silu: bool
+) -> Tensor:
+    """`norm_silu` without a gradient, from `moments`; bfloat16 under autocast."""
+    frames, length, channels = x_FLC.shape
+    layout = _layout(length, channels)
+    dtype = torch.bfloat16 if torch.is_autocast_enabled("cuda") else x_FLC.dtype
+    y_FLC = torch.empty_like(x_FLC, dtype=dtype)
+    _kernels().apply[(frames, layout["CHUNKS"])](
+        x_FLC, sums_F2, weight_C, bias_C, y_FLC, length, channels, eps, SILU=silu, **layout
+    )
+    return y_FLC
+
+
 class _AddBias(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x_FLC: Tensor, bias_C: Tensor) -> Tensor:  # noqa: ANN401
@@ -77,17 +100,9 @@ class _NormSilu(torch.autograd.Function):
         eps: float,
         silu: bool,
     ) -> Tensor:
-        kernels = _kernels()
-        frames, length, channels = x_FLC.shape
-        layout = _layout(length, channels)
-        grid = (frames, layout["CHUNKS"])
-        partial_FS2 = x_FLC.new_empty((*grid, 2), dtype=torch.float32)
-        kernels.moments[grid](x_FLC, partial_FS2, length, channels, **layout)
-        sums_F2 = partial_FS2.sum(1)
-        dtype = torch.bfloat16 if torch.is_autocast_enabled("cuda") else x_FLC.dtype
-        y_FLC = torch.empty_like(x_FLC, dtype=dtype)
+        sums_F2 = moments(x_FLC)
         arguments = (x_FLC, sums_F2, weight_C, bias_C)
-        kernels.apply[grid](*arguments, y_FLC, length, channels, eps, SILU=silu, **layout)
+        y_FLC = normalise(*arguments, eps=eps, silu=silu)
         ctx.save_for_backward(*arguments)
         ctx.eps, ctx.silu = eps, silu
         return y_FLC

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -20,7 +21,7 @@ from infotok_core.shape import TokenShape, shape_of
 from infotok_core.tokenizer import Tokenizer, VideoCodec
 from infotok_core.weight_files import holds_programs
 
-__all__ = ["TokenizerIdentity", "identify_tokenizer", "open_tokenizer"]
+__all__ = ["TokenizerIdentity", "identify_tokenizer", "named_dtype", "open_tokenizer"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,8 @@ def open_tokenizer(
         source: What `load_checkpoint` takes, or a directory of TorchScript programs (see
             `programs`), with or without a compressor of ours (`code_space`).
         device: Where it runs.
-        dtype: What it computes in; None: float32, or what the programs are made for.
+        dtype: What it computes in; None: what programs are made for, else float32 on a CPU and
+            float16 on a GPU.
         information: Measured or predicted.
 
     Raises:
@@ -66,9 +68,14 @@ def open_tokenizer(
         if holds_compressor(Path(source)):
             return open_code_space(source, device=device, dtype=dtype)
         return ProgramTokenizer.load(source, device=device, dtype=dtype)
-    return Tokenizer.load(
-        source, device=device, dtype=dtype or torch.float32, information=information
-    )
+    if dtype is None:
+        dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
+    return Tokenizer.load(source, device=device, dtype=dtype, information=information)
+
+
+def named_dtype(name: str) -> torch.dtype | None:
+    """What `open_tokenizer` takes, by name; None for ``auto``."""
+    return None if name == "auto" else cast(torch.dtype, getattr(torch, name))
 
 
 def identify_tokenizer(source: str | Path = "default") -> TokenizerIdentity:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from infotok_core.checkpoint import Checkpoint, load_checkpoint
 from infotok_core.config import TokenizerConfig
+from infotok_core.fast.network import Recorded, accelerate
 from infotok_core.information import InformationSource, token_information
 from infotok_core.network import Network
 from infotok_core.shape import TokenShape, shape_of
@@ -161,7 +162,7 @@ class VideoCodec(ABC):
 
 
 class Tokenizer(VideoCodec):
-    """A network of ours.
+    """A network of ours; in half precision on a GPU by kernels of its own (see `fast`).
 
     Args:
         checkpoint: Which.
@@ -171,8 +172,8 @@ class Tokenizer(VideoCodec):
             fingerprint are the same.
 
     Raises:
-        ValueError: If the device does not compute in ``dtype``, or the network has no latent
-            router and ``information`` asks for one.
+        ValueError: If the device does not compute in ``dtype`` (half precision needs Triton), or
+            the network has no latent router and ``information`` asks for one.
     """
 
     def __init__(
@@ -191,7 +192,14 @@ class Tokenizer(VideoCodec):
             )
         self.information: InformationSource = information
         self.ema_loss: float | None = checkpoint.ema_loss
-        self.network: Network = checkpoint.network.to(device=self.device, dtype=dtype)
+        self._analyse_batch, self._decode_batch = self._analysed, self._decoded
+        self.network: Network = checkpoint.network
+        if self.device.type == "cuda" and dtype in (torch.float16, torch.bfloat16):
+            self.network = accelerate(self.network, device=self.device, dtype=dtype)
+            self._analyse_batch = Recorded(self._analysed)
+            self._decode_batch = Recorded(self._decoded)
+            return
+        self.network.to(device=self.device, dtype=dtype)
         self.network.requires_grad_(requires_grad=False).eval()
         for parameter in self.network.parameters():
             if parameter.dim() == 5:
@@ -238,28 +246,34 @@ class Tokenizer(VideoCodec):
         pairs = zip(self._parts(video_u8_BTHWC), self._parts(keep_Bthw), strict=True)
         found: list[Tensor] = []
         for video, keep in pairs:
-            latent_Bzthw = self.network.encode(from_uint8(video).to(self.dtype))
+            latent_Bzthw = self.network.encode(from_uint8(video))
             latent_Bzthw = self.network.compress(latent_Bzthw, keep.unsqueeze(1))
             found.append(self.network.quantize(latent_Bzthw).indices_BTHW)
         return torch.cat(found)
 
     def _analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
+        codes_Bthw, information_Bthw = self._analyse_batch(video_u8_BTHWC)
+        return Analysis(codes_Bthw=codes_Bthw, information_Bthw=information_Bthw)
+
+    def _analysed(self, video_u8_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
         video_BCTHW = from_uint8(video_u8_BTHWC)
-        latent_Bzthw = self.network.compress(self.network.encode(video_BCTHW.to(self.dtype)))
+        latent_Bzthw = self.network.compress(self.network.encode(video_BCTHW))
         tokens = self.network.quantize(latent_Bzthw)
         if self.information == "latent":
-            predicted_Bthw = self.network.predict_information(latent_Bzthw)
-            return Analysis(codes_Bthw=tokens.indices_BTHW, information_Bthw=predicted_Bthw)
+            return tokens.indices_BTHW, self.network.predict_information(latent_Bzthw)
         reconstruction_BCTHW = self.network.decode_codes(tokens.codes_BCTHW)
-        information = token_information(
+        information_Bthw = token_information(
             video_BCTHW,
             reconstruction_BCTHW.float(),
             temporal=self.config.temporal_compression,
             spatial=self.config.spatial_compression,
         )
-        return Analysis(codes_Bthw=tokens.indices_BTHW, information_Bthw=information)
+        return tokens.indices_BTHW, information_Bthw
 
     def _reconstruct(self, codes_Bthw: Tensor, keep_Bthw: Tensor) -> Tensor:
+        return self._decode_batch(codes_Bthw, keep_Bthw)[0]
+
+    def _decoded(self, codes_Bthw: Tensor, keep_Bthw: Tensor) -> tuple[Tensor]:
         codes_BCthw = self.network.dequantize(codes_Bthw)
         keep_B1thw = keep_Bthw.unsqueeze(1).to(codes_BCthw.dtype)
-        return to_uint8(self.network.decode_codes(codes_BCthw * keep_B1thw, keep_B1thw))
+        return (to_uint8(self.network.decode_codes(codes_BCthw * keep_B1thw, keep_B1thw)),)

@@ -11,7 +11,7 @@ import torch
 from botocore.exceptions import BotoCoreError
 
 from infotok_core.errors import CheckpointError
-from infotok_core.opening import open_tokenizer
+from infotok_core.opening import named_dtype, open_tokenizer
 from infotok_core.tokenizer import VideoCodec
 from pipelines.config import SourceConfig, StorageConfig
 from pipelines.corpus_reader import CorpusReader
@@ -69,7 +69,7 @@ def open_codec(checkpoint: str, device: str | None, *, dtype: str = "float32") -
         return open_tokenizer(
             checkpoint,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
-            dtype=getattr(torch, dtype),
+            dtype=named_dtype(dtype),
         )
     except CheckpointError as error:
         raise PipelineError(f"tokenizer: {error}") from error

@@ -221,7 +221,7 @@ def _statuses(
                 compute=ray.data.ActorPoolStrategy(size=num_actors(spec)),
                 # No CPU share: actors that hold every CPU leave none to decode (ray#44687).
                 num_cpus=0,
-                num_gpus=1 if gpu else 0,
+                num_gpus=1 / runtime.actors_per_gpu if gpu else 0,
             )
         )
         for batch in poll(dataset, progress):

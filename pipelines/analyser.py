@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor
 from infotok_core.config import TokenizerConfig
 from infotok_core.shape import TokenShape
 from infotok_core.tokenizer import Analysis, valid_latent_frames
+from pipelines.pinned_upload import PinnedUpload
 from pipelines.records import DecodedUnit
 from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.units import encode_unit
@@ -57,6 +58,13 @@ class AnalysedUnit:
     failure: Failure | None = None
 
 
+class _Launched(NamedTuple):
+    """A batch on its way: results on the device, and the positions (unit, window) they are of."""
+
+    places: Sequence[tuple[int, int]]
+    analysis: Analysis
+
+
 class UnitAnalyser:
     """Runs a tokenizer over units of any video, in batches that cross unit borders.
 
@@ -68,6 +76,8 @@ class UnitAnalyser:
     def __init__(self, tokenizer: VideoTokenizer, *, batch_size: int) -> None:
         self._tokenizer = tokenizer
         self._batch_size = batch_size if tokenizer.device.type != "cpu" else 1
+        gpu = tokenizer.device.type == "cuda"
+        self._upload = PinnedUpload(tokenizer.device) if gpu else _batch_of
 
     def analyse(self, units: Sequence[DecodedUnit]) -> Iterator[AnalysedUnit]:
         """One result per unit, in order."""
@@ -80,16 +90,20 @@ class UnitAnalyser:
                 if unit.frames_NTHWC.shape[1:] == shape
                 for window in range(len(unit.spans))
             ]
+            # One batch ahead: the GPU computes while the one before is fetched and sorted.
+            pending: _Launched | None = None
             start = 0
             while start < len(places):
                 batch = places[start : start + self._batch_size]
                 try:
-                    analysed = self._batch(units, batch)
+                    launched = self._launch(units, batch)
                 except torch.cuda.OutOfMemoryError:
                     self._halve()
                     continue
-                results.update(zip(batch, analysed, strict=True))
+                results.update(self._collect(units, pending))
+                pending = launched
                 start += len(batch)
+            results.update(self._collect(units, pending))
         for index, unit in enumerate(units):
             windows = [results.pop((index, window)) for window in range(len(unit.spans))]
             yield self._encode(unit, windows)
@@ -101,25 +115,26 @@ class UnitAnalyser:
         self._batch_size //= 2
         log.warning("GPU out of memory: batches of %d from now on", self._batch_size)
 
-    def _batch(
-        self, units: Sequence[DecodedUnit], places: Sequence[tuple[int, int]]
-    ) -> list[WindowAnalysis]:
+    def _launch(self, units: Sequence[DecodedUnit], places: Sequence[tuple[int, int]]) -> _Launched:
         frames = [units[index].frames_NTHWC[window] for index, window in places]
         frames += [frames[-1]] * (self._batch_size - len(frames))
-        video_BTHWC = _batch_of(frames).to(self._tokenizer.device)
-        analysis = self._tokenizer.analyse(video_BTHWC)
-        codes = analysis.codes_Bthw.cpu().numpy().astype(np.uint16)
-        information = _half(analysis.information_Bthw.cpu().numpy())
-        assert codes.shape[0] == information.shape[0] == self._batch_size
+        return _Launched(places, self._tokenizer.analyse(self._upload(frames)))
+
+    def _collect(
+        self, units: Sequence[DecodedUnit], launched: _Launched | None
+    ) -> dict[tuple[int, int], WindowAnalysis]:
+        if launched is None:
+            return {}
+        codes = launched.analysis.codes_Bthw.cpu().numpy().astype(np.uint16)
+        information = _half(launched.analysis.information_Bthw.cpu().numpy())
+        assert len(launched.places) <= codes.shape[0] == information.shape[0]
         temporal = self._tokenizer.config.temporal_compression
-        windows: list[WindowAnalysis] = []
-        for row, (index, window) in enumerate(places):
+        windows: dict[tuple[int, int], WindowAnalysis] = {}
+        for row, (index, window) in enumerate(launched.places):
             span = units[index].spans[window]
             valid = valid_latent_frames(span.num_frames, temporal)
-            windows.append(
-                WindowAnalysis(
-                    span=span, codes=codes[row, :valid], information=information[row, :valid]
-                )
+            windows[index, window] = WindowAnalysis(
+                span=span, codes=codes[row, :valid], information=information[row, :valid]
             )
         return windows
 

@@ -123,10 +123,18 @@ class TokenizerConfigRef(_Frozen):
     """``default`` (shipped), a directory of ours, a published ``.pt`` file, or a directory of
     TorchScript programs (docs/plugin.md)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """``auto``: float32 on CPU, on a GPU float16 (docs/performance.md says what it costs); programs
+    compute in what they were made for."""
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     """Windows per GPU batch, always padded to this many. On CPU windows run one at a time."""
     cpu_threads: Annotated[int, Field(ge=1)] = 2
+
+    def dtype_on(self, device: str) -> str:
+        """What a network computes in on ``cpu`` or ``cuda``."""
+        if self.dtype != "auto":
+            return self.dtype
+        return "float32" if device == "cpu" else "float16"
 
 
 class AnalysisConfig(_Frozen):
@@ -190,7 +198,9 @@ class RuntimeConfig(_Frozen):
     """How the work is spread. Nothing here changes a byte of the output."""
 
     actors: Annotated[int, Field(ge=1)] | None = None
-    """Tokenizer actors; None: one per GPU, or on CPU one per two cores."""
+    """Tokenizer actors; None: ``actors_per_gpu`` for each GPU, or on CPU one per two cores."""
+    actors_per_gpu: Annotated[int, Field(ge=1, le=8)] = 2
+    """Actors that share a GPU: while one takes blocks in and stores units, another computes."""
     decoders: Annotated[int, Field(ge=1)] | None = None
     """Concurrent decode tasks; None: Ray decides from the free CPUs."""
     relist: bool = True

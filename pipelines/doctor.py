@@ -18,7 +18,7 @@ import torch
 from av.codec.codec import Codec, UnknownCodecError
 
 from infotok_core.errors import CheckpointError
-from infotok_core.opening import open_tokenizer
+from infotok_core.opening import named_dtype, open_tokenizer
 from infotok_core.tokenizer import VideoCodec
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError, StorageError
@@ -154,7 +154,7 @@ def _weights(config: RunConfig) -> tuple[VideoCodec | None, Finding]:
         identity = chosen_tokenizer(config)
         check_windows(config, identity)
         device = _device(config)
-        dtype = getattr(torch, config.tokenizer.dtype)
+        dtype = named_dtype(config.tokenizer.dtype)
         tokenizer = open_tokenizer(checkpoint, device=device, dtype=dtype)
     except (PipelineError, CheckpointError, ValueError) as error:
         return None, _bad(name, f"{checkpoint} cannot be used: {error}", advice)
@@ -201,12 +201,13 @@ def _one_batch(config: RunConfig, tokenizer: VideoCodec) -> Finding:
 def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
     runtime = config.runtime
     told = f"{shape.nodes} nodes, {shape.cpus} CPUs, {shape.gpus} GPUs"
+    places = shape.gpus * runtime.actors_per_gpu
     if config.tokenizer.device == "cuda" and not shape.gpus:
         yield _bad("cluster", f"{told}, but tokenizer.device = cuda",
                    "set RAY_ADDRESS to a cluster with GPUs, or device = auto")  # fmt: skip
-    elif shape.gpus and config.tokenizer.device != "cpu" and (runtime.actors or 0) > shape.gpus:
+    elif places and config.tokenizer.device != "cpu" and (runtime.actors or 0) > places:
         yield _bad("cluster", f"{told}, but runtime.actors = {runtime.actors}: some never start",
-                   f"runtime.actors = {shape.gpus}, or leave it out")  # fmt: skip
+                   f"runtime.actors = {places}, or leave it out")  # fmt: skip
     elif (runtime.decoders or 0) > shape.cpus:
         yield _doubtful("cluster", f"{told}, but runtime.decoders = {runtime.decoders}",
                         f"runtime.decoders = {shape.cpus}, or leave it out")  # fmt: skip

@@ -247,7 +247,7 @@ class Corpus:
     def _analysis_document(self, device: str) -> dict[str, Any]:
         document: dict[str, Any] = {
             "device": device,
-            "dtype": self.config.tokenizer.dtype,
+            "dtype": self.tokenizer.precision or self.config.tokenizer.dtype_on(device),
             "torch": torch.__version__,
         }
         if device == "cuda":

@@ -28,12 +28,12 @@ _BLOCK_BYTES = (16 << 20, 64 << 20)
 
 
 def num_actors(spec: StageSpec) -> int:
-    """Tokenizer actors: as configured, else one per GPU, or per ``cpu_threads`` CPUs."""
+    """Tokenizer actors: as configured, else some per GPU, or one per ``cpu_threads`` CPUs."""
     if spec.config.runtime.actors is not None:
         return spec.config.runtime.actors
     resources = ray.cluster_resources()
     if spec.device == "cuda":
-        return max(1, int(resources.get("GPU", 0)))
+        return max(1, int(resources.get("GPU", 0))) * spec.config.runtime.actors_per_gpu
     return max(1, int(resources.get("CPU", 1)) // spec.config.tokenizer.cpu_threads)
 
 

@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import torch
 
-from infotok_core.opening import open_tokenizer
+from infotok_core.opening import named_dtype, open_tokenizer
 from pipelines.analyser import AnalysedUnit, UnitAnalyser, VideoTokenizer
 from pipelines.config import RunConfig
 from pipelines.records import DecodedUnit, Status, statuses_to_table, table_to_units
@@ -26,11 +26,12 @@ log = logging.getLogger(__name__)
 
 def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
     """The tokenizer of the configuration, with its source of information, on ``device``."""
-    dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[config.tokenizer.dtype]
     return open_tokenizer(
         config.tokenizer.checkpoint,
-        device=device, dtype=dtype, information=config.analysis.information,
-    )  # fmt: skip
+        device=device,
+        dtype=named_dtype(config.tokenizer.dtype),
+        information=config.analysis.information,
+    )
 
 
 class AnalyseUnits:

@@ -47,7 +47,10 @@ def check_windows(config: RunConfig, tokenizer: TokenizerIdentity) -> None:
             f"tokenizer {config.tokenizer.checkpoint} does not fit window.frames = "
             f"{config.window.frames} and space.size = {config.space.size}: {error}"
         ) from error
-    if tokenizer.precision not in (None, config.tokenizer.dtype):
+    if tokenizer.precision is not None and config.tokenizer.dtype not in (
+        "auto",
+        tokenizer.precision,
+    ):
         raise PipelineError(
             f"tokenizer {config.tokenizer.checkpoint} computes in {tokenizer.precision} "
             f"alone: set tokenizer.dtype = {tokenizer.precision}"

@@ -1,11 +1,8 @@
-"""The network's layers with prepared weights, one for one in the place of the plain ones.
+"""The CNN's layers with prepared weights, one for one in the place of the plain ones.
 
-Matrices are rounded to the path's precision, once; norms' and convolutions' vectors stay float32.
+Matrices are rounded to the path's precision, once; vectors stay float32.
 
-What is exact in real numbers is done once instead of at every call: the bias of a spatial
-convolution goes through the temporal one behind it, the value's two projections are one.
-
-Shapes: B windows, C channels, T frames, H rows, W columns, L = H*W; N = T*L tokens, E rotary pairs.
+Shapes: B windows, C, D channels, T frames, H rows, W columns, L = H*W, K taps, F = B*T frames.
 """
 
 from __future__ import annotations
@@ -16,11 +13,35 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from infotok_core.compressor import TransformerLayer
 from infotok_core.fast import ops
-from infotok_core.layers import FrameNorm, ResBlock, SpatialConv, TemporalConv
+from infotok_core.fast.folding import (
+    behind,
+    channels_last,
+    identity,
+    spatial,
+    taps_then,
+    temporal,
+    then,
+)
+from infotok_core.layers import (
+    Downsample,
+    FrameNorm,
+    ResBlock,
+    SpatialConv,
+    TemporalConv,
+    Upsample,
+    fold_frames,
+    unfold_frames,
+)
 
-__all__ = ["FastConvolutions", "FastFrameNorm", "FastResBlock", "FastTransformerLayer"]
+__all__ = [
+    "FastConvolutions",
+    "FastDownsample",
+    "FastFrameNorm",
+    "FastPointwise",
+    "FastResBlock",
+    "FastUpsample",
+]
 
 
 class FastFrameNorm(nn.Module):
@@ -35,13 +56,14 @@ class FastFrameNorm(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def forward(self, x_BCTHW: Tensor, *, silu: bool = False) -> Tensor:
-        """Same shape; see `FrameNorm`."""
-        x_BTHWC = x_BCTHW.permute(0, 2, 3, 4, 1).contiguous()
+    def forward(
+        self, x_BCTHW: Tensor, *, silu: bool = False, sums_F2: Tensor | None = None
+    ) -> Tensor:
+        """Same shape; see `FrameNorm`. The sums of the frames spare a pass over them."""
         y_BTLC = ops.norm_silu(
-            x_BTHWC.flatten(2, 3), self.weight, self.bias, eps=self.eps, silu=silu
+            _rows(x_BCTHW), self.weight, self.bias, sums_F2, eps=self.eps, silu=silu
         )
-        return y_BTLC.view(x_BTHWC.shape).permute(0, 4, 1, 2, 3)
+        return _video(y_BTLC, x_BCTHW.shape[3:])
 
 
 class FastResBlock(nn.Module):
@@ -55,8 +77,9 @@ class FastResBlock(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """See `ResBlock`."""
-        h = self.conv1(self.norm1(x_BCTHW, silu=True))
-        return self.conv2(self.norm2(h, silu=True), self.nin_shortcut(x_BCTHW))
+        h, sums_F2 = self.conv1.convolve(self.norm1(x_BCTHW, silu=True), wants_sums=True)
+        h = self.norm2(h, silu=True, sums_F2=sums_F2)
+        return self.conv2.convolve(h, self.nin_shortcut(x_BCTHW))[0]
 
 
 class FastConvolutions(nn.Module):
@@ -64,85 +87,151 @@ class FastConvolutions(nn.Module):
 
     def __init__(self, pair: nn.Sequential, dtype: torch.dtype) -> None:
         super().__init__()
-        spatial, temporal = cast(SpatialConv, pair[0]).conv3d, cast(TemporalConv, pair[1]).conv3d
-        assert spatial.bias is not None
-        assert temporal.bias is not None
-        kernel = spatial.weight.detach()[:, :, 0]
-        self.register_buffer("kernel", kernel.to(dtype, memory_format=torch.channels_last))
-        taps_KCD = temporal.weight.detach()[..., 0, 0].permute(2, 1, 0)
-        # Every tap sees a frame that has the bias: the causal padding repeats a frame, it is no 0.
-        bias_D = temporal.bias.detach().double()
-        bias_D = bias_D + spatial.bias.detach().double() @ taps_KCD.double().sum(0)
-        self.register_buffer("taps", taps_KCD.contiguous().to(dtype))
+        kernel_DCHW, bias_D = spatial(cast(SpatialConv, pair[0]))
+        self.register_buffer("kernel", channels_last(kernel_DCHW, dtype))
+        taps_KCD, bias_D = behind(bias_D, *temporal(cast(TemporalConv, pair[1])))
+        self.register_buffer("taps", taps_KCD.to(dtype))
         self.register_buffer("bias", bias_D.float())
 
     kernel: Tensor
     taps: Tensor
     bias: Tensor
 
-    def forward(self, x_BCTHW: Tensor, skip_BDTHW: Tensor | None = None) -> Tensor:
-        """``[B, D, T, H, W]``, ``skip`` added."""
-        batch, _, frames, height, width = x_BCTHW.shape
-        folded = x_BCTHW.transpose(1, 2).flatten(0, 1)
-        h_FDHW = F.conv2d(folded, self.kernel, padding=1)
-        h_BTLD = h_FDHW.permute(0, 2, 3, 1).reshape(batch, frames, height * width, -1)
-        skip = None
-        if skip_BDTHW is not None:
-            skip = skip_BDTHW.permute(0, 2, 3, 4, 1).reshape(batch, frames, height * width, -1)
-        y_BTLD = ops.causal_conv(h_BTLD.contiguous(), self.taps, self.bias, skip)
-        return y_BTLD.view(batch, frames, height, width, -1).permute(0, 4, 1, 2, 3)
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """``[B, D, T, H, W]``."""
+        return self.convolve(x_BCTHW)[0]
+
+    def convolve(
+        self, x_BCTHW: Tensor, skip_BDTHW: Tensor | None = None, *, wants_sums: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """``[B, D, T, H, W]``, ``skip`` added, and its sums; see `ops.causal_conv`."""
+        folded = fold_frames(x_BCTHW).to(self.kernel.dtype)
+        h_BDTHW = unfold_frames(
+            F.conv2d(folded, self.kernel, padding=1), num_frames=x_BCTHW.shape[2]
+        )
+        skip = None if skip_BDTHW is None else _rows(skip_BDTHW)
+        y_BTLD, sums_F2 = ops.causal_conv(
+            _rows(h_BDTHW), self.taps, self.bias, skip, wants_sums=wants_sums
+        )
+        return _video(y_BTLD, x_BCTHW.shape[3:]), sums_F2
 
 
-class FastTransformerLayer(nn.Module):
-    """`TransformerLayer`: rotation and attention by our kernels, on tokens as they lie."""
+class FastPointwise(nn.Module):
+    """A 1x1 `SpatialConv` as the matrix product that it is, in the precision of its weights."""
 
-    def __init__(self, layer: TransformerLayer, dtype: torch.dtype) -> None:
+    def __init__(self, conv: SpatialConv, dtype: torch.dtype) -> None:
         super().__init__()
-        attention = layer.attention
-        self.heads = attention.heads
-        self.double_projection = attention.double_projection
-        self.attention_norm, self.ffn_norm = layer.attention_norm, layer.ffn_norm
-        self.out_proj, self.mlp = attention.mha.out_proj, layer.mlp
-        weight = attention.mha.in_proj_weight.detach()
-        bias = attention.mha.in_proj_bias.detach()
-        first_weight, first_bias = weight.clone(), bias.clone()
-        if self.double_projection:
-            value, shift = weight.chunk(3)[2].double(), bias.chunk(3)[2].double()
-            first_weight.chunk(3)[2].copy_(value @ value)
-            first_bias.chunk(3)[2].copy_(value @ shift + shift)
-        self.register_buffer("weight", first_weight.to(dtype))
-        self.register_buffer("bias", first_bias.to(dtype))
-        # Of q and k, to be multiplied from the right: [2, C, C] and [2, 1, C].
-        again = weight.unflatten(0, (3, -1))[:2].transpose(1, 2).contiguous()
-        self.register_buffer("weight_again", again.to(dtype))
-        self.register_buffer("bias_again", bias.view(3, 1, -1)[:2].contiguous().to(dtype))
+        kernel_DCHW, bias_D = spatial(conv)
+        self.register_buffer("weight", kernel_DCHW[..., 0, 0].to(dtype))
+        self.register_buffer("bias", bias_D.to(dtype))
 
     weight: Tensor
     bias: Tensor
-    weight_again: Tensor
-    bias_again: Tensor
 
-    def forward(self, x_BNC: Tensor, turns_NE2: Tensor, *, num_frames: int) -> Tensor:
-        """Same shape.
-
-        Args:
-            x_BNC: Contiguous.
-            turns_NE2: float32, cosine then sine.
-            num_frames: Latent frames in the sequence.
-        """
-        qkv_BNC = F.linear(_normed(self.attention_norm, x_BNC), self.weight, self.bias)
-        v_BNC = qkv_BNC.chunk(3, dim=-1)[2]
-        turned_2BNC = ops.rotate(qkv_BNC, turns_NE2)
-        if self.double_projection:
-            flat = turned_2BNC.flatten(1, 2)
-            again = torch.baddbmm(self.bias_again, flat, self.weight_again)
-            turned_2BNC = again.view(turned_2BNC.shape)
-        q_BNC, k_BNC = turned_2BNC
-        y = ops.attend(q_BNC, k_BNC, v_BNC, heads=self.heads, num_frames=num_frames)
-        x_BNC = x_BNC + self.out_proj(y)
-        return x_BNC + self.mlp(_normed(self.ffn_norm, x_BNC))
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """``[B, D, T, H, W]``."""
+        rows = x_BCTHW.movedim(1, -1).to(self.weight.dtype)
+        return F.linear(rows, self.weight, self.bias).movedim(-1, 1)
 
 
-def _normed(norm: nn.Module, x_BNC: Tensor) -> Tensor:
-    weight = cast(Tensor, norm.weight)
-    return F.rms_norm(x_BNC, weight.shape, weight, cast(float, norm.eps))
+class FastDownsample(nn.Module):
+    """`Downsample`: nothing in it bends, so each of its steps is one convolution.
+
+    The average is a part of the kernel beside it, the pointwise layer a part of the last one.
+    """
+
+    def __init__(self, down: Downsample, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.temporal, self.spatial = down.temporal, down.spatial
+        pointwise = spatial(down.conv3)
+        before = pointwise[1].new_zeros(len(pointwise[1]))
+        if self.spatial:
+            narrow_DCHW, before = spatial(down.conv1)
+            # Reaches a row and a column too far up and left, so that the padding is symmetric.
+            kernel_DCHW = F.pad(narrow_DCHW, (1, 0, 1, 0))
+            kernel_DCHW[:, :, 1:3, 1:3] += identity(before)[..., None, None] / 4
+            if not self.temporal:
+                kernel_DCHW, before = then(kernel_DCHW, before, *pointwise)
+            self.register_buffer("kernel", channels_last(kernel_DCHW, dtype))
+            self.register_buffer("shift", before.to(dtype))
+        if self.temporal:
+            taps_KCD, bias_D = temporal(down.conv2)
+            taps_KCD[1:] += identity(bias_D) / 2
+            taps_KCD, bias_D = behind(before, taps_KCD, bias_D)
+            taps_KCD, bias_D = taps_then(taps_KCD, bias_D, *pointwise)
+            self.register_buffer("taps", taps_KCD.to(dtype))
+            self.register_buffer("bias", bias_D.float())
+
+    kernel: Tensor
+    shift: Tensor
+    taps: Tensor
+    bias: Tensor
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """See `Downsample`; H and W are even."""
+        x = x_BCTHW
+        if self.spatial:
+            shift = None if self.temporal else self.shift
+            y_NCHW = F.conv2d(fold_frames(x), self.kernel, shift, stride=2, padding=1)
+            x = unfold_frames(y_NCHW, num_frames=x.shape[2])
+        if self.temporal:
+            y_BTLC, _ = ops.causal_conv(_rows(x), self.taps, self.bias, stride=2)
+            x = _video(y_BTLC, x.shape[3:])
+        return x
+
+
+class FastUpsample(nn.Module):
+    """`Upsample`: one convolution for each step, at the resolution that they start from.
+
+    A 3x3 kernel over doubled pixels meets four of the small ones, differently for each of the four
+    pixels one becomes: four 2x2 kernels, less than half the work.
+    """
+
+    def __init__(self, up: Upsample, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.temporal, self.spatial = up.temporal, up.spatial
+        pointwise = spatial(up.conv3)
+        if self.temporal:
+            taps_KCD, bias_D = temporal(up.conv1)
+            taps_KCD[2] += identity(bias_D)
+            if not self.spatial:
+                taps_KCD, bias_D = taps_then(taps_KCD, bias_D, *pointwise)
+            self.register_buffer("taps", taps_KCD.to(dtype))
+            self.register_buffer("bias", bias_D.float())
+        if self.spatial:
+            kernel_DCHW, bias_D = spatial(up.conv2)
+            kernel_DCHW[:, :, 1, 1] += identity(bias_D)
+            kernel_DCHW, bias_D = then(kernel_DCHW, bias_D, *pointwise)
+            # The rows an upper pixel sees of the one above and its own; of its own and the next.
+            pairs = kernel_DCHW.new_tensor([[[1, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+            small = torch.einsum("aih,bjw,dchw->abdcij", pairs, pairs, kernel_DCHW)
+            self.register_buffer("kernel", channels_last(small.flatten(0, 2), dtype))
+            self.register_buffer("shift", bias_D.float())
+
+    taps: Tensor
+    bias: Tensor
+    kernel: Tensor
+    shift: Tensor
+
+    def forward(self, x_BCTHW: Tensor) -> Tensor:
+        """See `Upsample`."""
+        x = x_BCTHW
+        if self.temporal:
+            y_BTLC, _ = ops.causal_conv(_rows(x), self.taps, self.bias, repeat=True)
+            x = _video(y_BTLC, x.shape[3:])
+        return self._double(x) if self.spatial else x
+
+    def _double(self, x_BCTHW: Tensor) -> Tensor:
+        y_NDHW = F.conv2d(fold_frames(x_BCTHW), self.kernel, padding=1)
+        out_FHWC = ops.double(y_NDHW.permute(0, 2, 3, 1).contiguous(), self.shift)
+        return unfold_frames(out_FHWC.permute(0, 3, 1, 2), num_frames=x_BCTHW.shape[2])
+
+
+def _rows(x_BCTHW: Tensor) -> Tensor:
+    """``[B, T, H * W, C]``, contiguous."""
+    return x_BCTHW.permute(0, 2, 3, 4, 1).contiguous().flatten(2, 3)
+
+
+def _video(x_BTLC: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Undo `_rows`."""
+    return x_BTLC.unflatten(2, size).permute(0, 4, 1, 2, 3)

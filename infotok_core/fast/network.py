@@ -6,6 +6,7 @@ Shapes: B windows, T frames, H rows, W columns; t, h, w latent grid.
 from __future__ import annotations
 
 import copy
+import importlib.util
 from collections.abc import Callable
 
 import torch
@@ -14,11 +15,21 @@ from torch import Tensor, nn
 from infotok_core.compressor import TransformerLayer
 from infotok_core.fast.modules import (
     FastConvolutions,
+    FastDownsample,
     FastFrameNorm,
+    FastPointwise,
     FastResBlock,
-    FastTransformerLayer,
+    FastUpsample,
 )
-from infotok_core.layers import FrameNorm, ResBlock, SpatialConv, TemporalConv
+from infotok_core.fast.transformer import FastTransformerLayer
+from infotok_core.layers import (
+    Downsample,
+    FrameNorm,
+    ResBlock,
+    SpatialConv,
+    TemporalConv,
+    Upsample,
+)
 from infotok_core.network import Network
 
 __all__ = ["Recorded", "accelerate"]
@@ -29,9 +40,16 @@ def accelerate(network: Network, *, device: torch.device, dtype: torch.dtype) ->
 
     Weights are folded before they are rounded to ``dtype``. Patching, unpatching and the rotary
     tables stay in float32: give it the video as float32.
+
+    Raises:
+        ValueError: If Triton is not installed.
     """
+    if importlib.util.find_spec("triton") is None:
+        raise ValueError("half precision on a GPU needs triton: install it, or compute in float32")
     fast = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
     _replace(fast, dtype)
+    # What is rounded to a code next: a tiny product, whose own rounding would change codes.
+    fast.quant_conv = FastPointwise(network.quant_conv, torch.float32)  # pyright: ignore[reportAttributeAccessIssue]
     for parameter in fast.parameters():
         layout = torch.channels_last_3d if parameter.dim() == 5 else torch.preserve_format
         parameter.data = parameter.data.to(dtype, memory_format=layout)
@@ -40,18 +58,31 @@ def accelerate(network: Network, *, device: torch.device, dtype: torch.dtype) ->
 
 def _replace(module: nn.Module, dtype: torch.dtype) -> None:
     for name, child in module.named_children():
-        match child:
-            case ResBlock():
-                setattr(module, name, FastResBlock(child, dtype))
-            case FrameNorm():
-                setattr(module, name, FastFrameNorm(child))
-            case TransformerLayer():
-                setattr(module, name, FastTransformerLayer(child, dtype))
-            case nn.Sequential() if [type(part) for part in child] == [SpatialConv, TemporalConv]:
-                setattr(module, name, FastConvolutions(child, dtype))
-            case _:
-                pass
+        if name == "post_quant_conv":
+            # Says what the network computes in; see `Network.embed`.
+            continue
+        setattr(module, name, _fast(child, dtype))
         _replace(getattr(module, name), dtype)
+
+
+def _fast(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
+    match layer:
+        case ResBlock():
+            return FastResBlock(layer, dtype)
+        case FrameNorm():
+            return FastFrameNorm(layer)
+        case TransformerLayer():
+            return FastTransformerLayer(layer, dtype)
+        case Downsample() if layer.temporal or layer.spatial:
+            return FastDownsample(layer, dtype)
+        case Upsample() if layer.temporal or layer.spatial:
+            return FastUpsample(layer, dtype)
+        case SpatialConv() if layer.conv3d.kernel_size == (1, 1, 1):
+            return FastPointwise(layer, dtype)
+        case nn.Sequential() if [type(part) for part in layer] == [SpatialConv, TemporalConv]:
+            return FastConvolutions(layer, dtype)
+        case _:
+            return layer
 
 
 class Recorded:
@@ -76,11 +107,12 @@ class Recorded:
             torch.cuda.OutOfMemoryError: If the shape is too large to be recorded.
         """
         key = tuple(argument.shape for argument in given)
-        if key not in self._graphs:
-            while len(self._graphs) >= self._most:
-                del self._graphs[next(iter(self._graphs))]
-            self._graphs[key] = _Graph(self._work, given)
-        return self._graphs[key].replay(given)
+        with torch.cuda.device(given[0].device):
+            if key not in self._graphs:
+                while len(self._graphs) >= self._most:
+                    del self._graphs[next(iter(self._graphs))]
+                self._graphs[key] = _Graph(self._work, given)
+            return self._graphs[key].replay(given)
 
 
 class _Graph:
@@ -93,6 +125,8 @@ class _Graph:
             for _ in range(2):
                 work(*self._given)
         torch.cuda.current_stream().wait_stream(stream)
+        # What that took is of no use to the graph, which has memory of its own.
+        torch.cuda.empty_cache()
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._results = work(*self._given)

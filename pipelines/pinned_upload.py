@@ -1,0 +1,45 @@
+"""Batches of frames to a GPU, from page-locked memory, while it computes something else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["PinnedUpload"]
+
+
+class PinnedUpload:
+    """Stacks windows in one of two page-locked buffers in turn and copies them without waiting.
+
+    Args:
+        device: A GPU.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._buffers: list[tuple[Tensor, torch.cuda.Event]] = []
+
+    def __call__(self, frames: Sequence[NDArray[np.uint8]]) -> Tensor:
+        """uint8 ``[B, *window]`` on the device, usable on the current stream.
+
+        Args:
+            frames: Windows of one shape.
+        """
+        shape = (len(frames), *frames[0].shape)
+        if self._buffers and self._buffers[0][0].shape != shape:
+            self._buffers.clear()
+        if len(self._buffers) < 2:
+            buffer, copied = torch.empty(shape, dtype=torch.uint8).pin_memory(), torch.cuda.Event()
+        else:
+            buffer, copied = self._buffers.pop(0)
+            copied.synchronize()
+        np.stack(frames, out=buffer.numpy())
+        with torch.cuda.device(self._device):
+            there = buffer.to(self._device, non_blocking=True)
+            copied.record()
+        self._buffers.append((buffer, copied))
+        return there
