@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import gc
 import json
 import time
@@ -114,7 +115,7 @@ def measure(
         whole: Callable[..., Any] = one_pass(model)
         if is_fast:
             whole = Recorded(whole)
-        total = milliseconds(lambda: whole(video), repeats) / batch  # noqa: B023
+        total = milliseconds(functools.partial(whole, video), repeats) / batch
         row = {
             "case": case, "path": path, "batch": batch,
             **{name: round(value / batch, 2) for name, value in stages.items()},
@@ -162,11 +163,10 @@ def stage_times(
     }
     times: dict[str, float] = {}
     for name, (stage, given) in stages.items():
-        work: Callable[..., Any] = stage
-        if recorded:
-            work = Recorded(lambda x, stage=stage: (stage(x),))
-        times[name] = milliseconds(lambda: work(given), repeats)  # noqa: B023
-        del work
+        call: Callable[[Tensor], Any] = (
+            Recorded(lambda x, stage=stage: (stage(x),)) if recorded else stage
+        )
+        times[name] = milliseconds(functools.partial(call, given), repeats)
         torch.cuda.empty_cache()
     return times
 
@@ -182,8 +182,8 @@ def windows_of(folder: Path | None, number: int) -> Tensor | None:
     """The first 33 frames of some videos, 256x256 from the middle: uint8 ``[N, T, H, W, 3]``."""
     if folder is None:
         return None
-    import av  # noqa: PLC0415
-    import numpy as np  # noqa: PLC0415
+    import av
+    import numpy as np
 
     found: list[Tensor] = []
     paths = sorted(folder.rglob("*.mp4"))
@@ -213,9 +213,9 @@ def precision_rows(video: Tensor | None) -> Iterator[dict[str, Any]]:
             ]
         )
         squared = (shown.float() - video.float()).square().mean((1, 2, 3, 4))
+        differ = (found.codes_Bthw != wanted.codes_Bthw).float().mean()
         row = {
-            "path": name, "windows": len(video),
-            "tokens_differ": round(float((found.codes_Bthw != wanted.codes_Bthw).float().mean()), 5),
+            "path": name, "windows": len(video), "tokens_differ": round(float(differ), 5),
             "psnr": round(float((10 * torch.log10(255**2 / squared)).mean()), 3),
             "information_differs": round(
                 float((found.information_Bthw / wanted.information_Bthw - 1).abs().mean()), 6

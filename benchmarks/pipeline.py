@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,7 @@ from torch import Tensor
 from infotok_core.config import TokenizerConfig, mini
 from infotok_core.tokenizer import Analysis
 from pipelines.analyse import analyse
+from pipelines.analyser import VideoTokenizer
 from pipelines.config import RunConfig
 from pipelines.damage import FFmpegLog
 from pipelines.decode import DecodeError, DecodeRequest
@@ -145,20 +146,38 @@ def plain_loop(plan: Plan, config: RunConfig) -> tuple[int, float]:
     return windows, time.process_time() - started
 
 
-def pipeline(plan: Plan, config: RunConfig, work: Store) -> int:
-    """Pass one; returns its windows."""
+def pass_one(
+    plan: Plan,
+    config: RunConfig,
+    work: Store,
+    *,
+    device: str = "cpu",
+    load: Callable[[RunConfig, str], VideoTokenizer] | None = load_nothing,
+) -> tuple[Progress, Callable[[], None]]:
+    """What counts pass one, and what runs it.
+
+    Args:
+        device: Where the tokenizer runs.
+        load: Makes it; None: the one that the configuration names.
+    """
     control = RunControl(
         run_id="benchmark", clock=time.monotonic, say=print, stop=threading.Event()
     )
     spec = StageSpec(
-        config=config, source_root=plan.head.source_root, run_id=control.run_id, device="cpu",
-        work=WorkFolder(store=work, analysis_key="benchmark"), load=load_nothing,
+        config=config, source_root=plan.head.source_root, run_id=control.run_id, device=device,
+        work=WorkFolder(store=work, analysis_key="benchmark"), load=load,
     )  # fmt: skip
     progress = Progress(
         control=control, stage="analyse", total=plan.head.videos, total_bytes=plan.head.num_bytes,
         interval_s=30, watchdog_s=600,
     )  # fmt: skip
-    analyse(plan, spec, progress)
+    return progress, lambda: analyse(plan, spec, progress)
+
+
+def pipeline(plan: Plan, config: RunConfig, work: Store) -> int:
+    """Pass one; returns its windows."""
+    progress, run = pass_one(plan, config, work)
+    run()
     return progress.counts["windows"]
 
 
