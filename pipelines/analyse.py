@@ -214,8 +214,9 @@ def _statuses(
             .map_batches(
                 AnalyseUnits,
                 fn_constructor_kwargs={"spec": spec},
-                # Ray copies the frames of a block that it cuts into batches.
-                batch_size=runtime.units_per_call if runtime.units_per_call > 1 else None,
+                # Ray copies the frames of a block that it cuts into batches, and for a GPU it wants
+                # a number.
+                batch_size=runtime.units_per_call if gpu or runtime.units_per_call > 1 else None,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
                 compute=ray.data.ActorPoolStrategy(size=num_actors(spec)),
