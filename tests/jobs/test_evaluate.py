@@ -28,6 +28,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(videos: Path, *options: object) -> Result:
     arguments = ["evaluate", videos, "--frames", FRAMES, "--size", SIDE, "--threads", 1]
+    arguments += [] if "--workers" in options else ["--workers", 0]
     if "--checkpoint" not in options:
         arguments += ["--checkpoint", videos.parent / "checkpoint"]
     return CliRunner().invoke(main, [*map(str, [*arguments, *options]), "--device", "cpu"])
