@@ -33,8 +33,8 @@ _FRAMES_AT_ONCE = 8
 _WAITING_PER_WORKER = 3
 """Chunks in line for each worker: enough that none waits while the next decode is made."""
 _STARTUP_S = 120.0
-_STALL_S = 120.0
-"""Seconds a comparison may take, of which it needs one for frames of 2160 rows."""
+_STALL_S = 300.0
+"""Seconds a comparison may take; of frames of 2160 x 3840 it takes half a minute."""
 _LEAST_SIDE = 7
 """Of the windows that SSIM compares."""
 
@@ -136,7 +136,7 @@ class SsimPool:
     def _compare(self, name: str, source_THWC: _Frames, other_THWC: _Frames) -> list[float]:
         try:
             return self._ask(source_THWC, other_THWC)
-        except (ChildLostError, ChildTimeoutError, RuntimeError) as error:
+        except (ChildLostError, ChildTimeoutError, OSError, RuntimeError) as error:
             failure = PipelineError(f"{name}: SSIM cannot be computed: {error}")
             self._failure = self._failure or failure
             raise failure from error

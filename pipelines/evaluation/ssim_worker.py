@@ -1,7 +1,7 @@
 """A comparing process: ``python -m pipelines.evaluation.ssim_worker``. Started by `ssim_pool` only.
 
-SSIM holds the interpreter's lock often enough to slow a process that feeds a GPU. One JSON document
-per line::
+In the process that feeds the GPU it would hold the interpreter's lock, and be timed as the network.
+One JSON document per line::
 
     stdin                                                     stdout
                                                               {"kind": "ready"}

@@ -184,10 +184,11 @@ def test_without_matplotlib_the_extra_is_named_before_any_work(
 
 
 def test_json_alone_can_be_printed(videos: Path):
-    result = evaluate(videos, "--rates", 1, "--max-windows", 1, "--json", "-")
+    result = evaluate(videos, "--rates", 1, "--max-windows", 1, "--workers", 2, "--json", "-")
     assert result.exit_code == 0, result.output
     found = EvaluationReport.from_bytes(result.stdout.encode())
     assert len(found.clips) == 1
+    assert found.settings["workers"] == 2
     assert [(item.router, item.rate) for item in found.outcomes] == [
         ("static", 1.0),
         ("global_elbo", 1.0),
