@@ -31,7 +31,8 @@ def clip_table(report: EvaluationReport) -> str:
         ]
         for place, clip in enumerate(report.clips[:_MAX_CLIPS])
     ]
-    notes = [f"NFE of each at {rate:g}: {passes(outcome)}." for rate, outcome in found]
+    spent = dict.fromkeys(passes(outcome) for _, outcome in found)
+    notes = [f"NFE of each: {' or '.join(spent)}."]
     left = len(report.clips) - len(rows)
     if left > 0:
         notes.append(f"And {left} more clips, in the JSON file.")

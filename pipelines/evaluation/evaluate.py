@@ -90,8 +90,7 @@ def evaluate(
             tokenizer, metrics, batch_size=config.batch_size, pool=pool, clocks=clocks
         )
         visit = functools.partial(work.measure, measurer)
-        whole = config.max_windows is None
-        visit_clips(source, clips, visit, whole=whole, clock=clocks.wall, say=say)
+        visit_clips(source, clips, visit, clock=clocks.wall, say=say)
         measured = work.finish()
     if grid:
         assignments += hindsight_assignments(clips, _points(measured), assignments, config)

@@ -217,6 +217,9 @@ def _selections(report: EvaluationReport) -> str:
             values = [None if outcome is None else getattr(outcome, key) for outcome in found]
             rows.append([f"{rate:g}", *(number(value, digits) for value in values)])
         parts.append(table(f"Table 3: which tokens, and how many: {title}", head, rows))
+    parts.append(
+        "One network has them all: trained for another selection, it would do better there."
+    )
     return "\n\n".join(parts)
 
 

@@ -24,7 +24,6 @@ def visit_clips(
     clips: Iterable[Clip],
     visit: Callable[[Clip, NDArray[np.uint8]], None],
     *,
-    whole: bool,
     clock: Callable[[], float],
     say: Say,
 ) -> None:
@@ -34,8 +33,6 @@ def visit_clips(
         source: Where they came from.
         clips: Any of them.
         visit: Takes a clip and its frames.
-        whole: Whether the clips are all that their videos hold: then each is decoded to its end,
-            which costs less than to end the decoding process.
         clock: Seconds, for the time left.
         say: Takes progress.
 
@@ -47,7 +44,7 @@ def visit_clips(
         wanted.setdefault(clip.source, {})[clip.span.window_index] = clip
     total, done, start = sum(map(len, wanted.values())), 0, clock()
     for uri, windows in sorted(wanted.items()):
-        _visit_video(source, uri, windows, visit, stop=None if whole else max(windows) + 1)
+        _visit_video(source, uri, windows, visit)
         done += len(windows)
         left_s = (clock() - start) * (total - done) / done
         say(f"measured {done} of {total} windows, about {left_s:.0f} s to go")
@@ -58,12 +55,10 @@ def _visit_video(
     uri: str,
     windows: Mapping[int, Clip],
     visit: Callable[[Clip, NDArray[np.uint8]], None],
-    *,
-    stop: int | None,
 ) -> None:
     left = set(windows)
     try:
-        for window in source.windows(uri, first=min(left), stop=stop):
+        for window in source.windows(uri, first=min(left), stop=max(left) + 1):
             index = window.span.window_index
             if index in left:
                 visit(windows[index], window.frames_THWC)
