@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import sys
 import time
 from dataclasses import asdict
@@ -20,20 +21,21 @@ from infotok_core.information import InformationSource
 from infotok_core.opening import open_tokenizer
 from infotok_core.perceptual import Lpips
 from jobs.config import load_config
+from jobs.evaluation_files import EvaluationFiles, read_evaluation
 from jobs.reading import reading, store_options
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.errors import PipelineError
 from pipelines.evaluation.clips import ClipSource
 from pipelines.evaluation.evaluate import evaluate as evaluate_clips
 from pipelines.evaluation.measuring import Metrics
-from pipelines.evaluation.plots import require_plots, write_plots
 from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, EvaluationConfig
-from pipelines.evaluation.tables import evaluation_markdown
 from schemas.evaluation import EvaluationReport
 
 __all__ = ["evaluate"]
 
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+_MAX_WORKERS = 32
+"""By default: each takes 60 MB."""
 _CLOCKS = Clocks(wall=time.perf_counter, cpu=time.process_time)
 
 
@@ -45,7 +47,12 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[fl
 
 
 @click.command()
-@click.argument("input_url", metavar="INPUT")
+@click.argument("input_url", metavar="INPUT", required=False)
+@click.option(
+    "--from-json",
+    type=_FILE,
+    help="Measure nothing: tables and pictures of what an earlier run wrote with --json.",
+)
 @click.option(
     "--rates",
     callback=_numbers,
@@ -111,6 +118,11 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[fl
     help="Windows or decodes per call on a GPU.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Default: the number of CPUs.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that compute SSIM; 0: none but this one. Default: one for each CPU.",
+)
 @click.option("--frames", default=33, show_default=True, help="Per window.")
 @click.option("--size", default=256, show_default=True, help="Side of the centre crop.")
 @click.option(
@@ -139,14 +151,30 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[fl
 @click.option("--lpips-heads", type=_FILE, help="LPIPS' linear heads for VGG16.")
 @click.option("--i3d", type=_FILE, help="I3D as TorchScript, for FVD.")
 @store_options
-def evaluate(input_url: str, **options: Any) -> None:  # noqa: ANN401
+@click.pass_context
+def evaluate(
+    context: click.Context,
+    input_url: str | None,
+    from_json: Path | None,
+    **options: Any,  # noqa: ANN401
+) -> None:
     """Measure a tokenizer on the full windows of the videos of INPUT.
 
     Every rate is met by real decodes, for the same rate everywhere and for the ELBO router with its
     exact corpus budget; see docs/evaluation.md for what the numbers mean.
     """
+    files = EvaluationFiles.of(options)
+    if from_json is not None:
+        report = read_evaluation(from_json, context)
+        files.write(report, commands=[shlex.join(("infotok", *sys.argv[1:]))])
+    elif input_url is not None:
+        files.write(_measure(input_url, options))
+    else:
+        raise click.UsageError("nothing to do: INPUT names videos, --from-json FILE results")
+
+
+def _measure(input_url: str, options: dict[str, Any]) -> EvaluationReport:
     config, settings = _config(options)
-    outputs = _outputs(options)
     started, clock = datetime.now(UTC), time.monotonic()
     torch.set_num_threads(settings["threads"])
     tokenizer = _tokenizer(options)
@@ -156,13 +184,13 @@ def evaluate(input_url: str, **options: Any) -> None:  # noqa: ANN401
     try:
         with reading(input_url), ClipSource(input_url, run_config) as source:
             found = evaluate_clips(
-                source, tokenizer, config, metrics=metrics, threads=settings["threads"],
+                source, tokenizer, config, metrics=metrics, workers=settings["workers"],
                 clocks=_CLOCKS, say=lambda line: click.echo(line, err=True), predictor=predictor,
             )  # fmt: skip
             root = source.root
     except InfoTokError as error:
         raise PipelineError(str(error)) from error
-    report = EvaluationReport(
+    return EvaluationReport(
         command=("infotok", *sys.argv[1:]),
         started=started.isoformat(timespec="seconds"),
         seconds=time.monotonic() - clock,
@@ -179,7 +207,6 @@ def evaluate(input_url: str, **options: Any) -> None:  # noqa: ANN401
         left_out=found.left_out,
         prediction=found.prediction,
     )
-    _write(report, **outputs)
 
 
 def _config(options: dict[str, Any]) -> tuple[EvaluationConfig, dict[str, Any]]:
@@ -198,22 +225,18 @@ def _config(options: dict[str, Any]) -> tuple[EvaluationConfig, dict[str, Any]]:
     if bool(options["lpips_vgg"]) != bool(options["lpips_heads"]):
         raise click.UsageError("LPIPS takes both: --lpips-vgg FILE and --lpips-heads FILE")
     settings = {name: options[name] for name in ("frames", "size", "dtype")}
-    return config, settings | {"threads": options["threads"] or os.cpu_count() or 1}
+    settings["threads"] = options["threads"] or _cpus()
+    workers = options["workers"]
+    return config, settings | {
+        "workers": min(_cpus(), _MAX_WORKERS) if workers is None else workers
+    }
 
 
-def _outputs(options: dict[str, Any]) -> dict[str, Any]:
-    """Where results go; said now, and not after hours, if they cannot."""
-    outputs = {name: options[name] for name in ("json_file", "markdown", "plots")}
-    for name in ("json_file", "markdown"):
-        folder = Path(outputs[name] or ".").parent
-        if not folder.is_dir():
-            raise click.UsageError(f"{folder} does not exist: nothing could be written there")
-    if outputs["plots"] is not None:
-        try:
-            require_plots()
-        except ValueError as error:
-            raise click.UsageError(str(error)) from error
-    return outputs
+def _cpus() -> int:
+    """Those that this process may use, which a container or a batch system keeps to a few."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _run_config(options: dict[str, Any]) -> RunConfig:
@@ -259,24 +282,8 @@ def _machine(device: torch.device) -> dict[str, str | int | float | None]:
     return {
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
+        "cpus": _cpus(),
         "device": torch.cuda.get_device_name(device) if cuda else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def _write(
-    report: EvaluationReport, *, json_file: str | None, markdown: Path | None, plots: Path | None
-) -> None:
-    text = evaluation_markdown(report)
-    if json_file is not None:
-        with click.open_file(json_file, "wb") as file:
-            file.write(report.to_bytes(indent=1))
-    if json_file != "-":
-        click.echo(text, nl=False)
-    if markdown is not None:
-        markdown.write_text(text, encoding="utf-8")
-    if plots is not None:
-        for path in write_plots(report, plots):
-            click.echo(f"drew {path}", err=True)

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.child import Child, ChildLostError, ChildTimeoutError
 from pipelines.config import DecodeLimits
-from pipelines.decode_child import ChildLostError, ChildTimeoutError, DecodeChild
 from pipelines.decode_types import (
     DecodedWindow,
     DecodeError,
@@ -51,6 +51,7 @@ __all__ = [
 Buffers = Callable[[WindowSpan, tuple[int, ...]], npt.NDArray[np.uint8]]
 """Gives a writable uint8 array of a shape [T, H, W, 3] for a window."""
 
+_WORKER = "pipelines.decode_worker"
 _RECYCLE_AFTER = 256
 """Videos per decoding process: FFmpeg and the codecs leak a little with each damaged file."""
 _STARTUP_S = 120.0
@@ -82,7 +83,7 @@ class DecoderProcess:
     ) -> None:
         self._recycle_after = recycle_after
         self._clock = clock
-        self._child: DecodeChild | None = None
+        self._child: Child | None = None
         self._num_videos = 0
         self._in_video = False
         self._waiting = False
@@ -191,7 +192,7 @@ class DecoderProcess:
         if message["kind"] == "fail":
             raise DecodeError(failure_from_json(message["failure"]))
 
-    def _receive(self, child: DecodeChild, limits: DecodeLimits) -> dict[str, Any]:
+    def _receive(self, child: Child, limits: DecodeLimits) -> dict[str, Any]:
         left_s = max(limits.total_s - self._busy_s, 0.0)
         try:
             return child.receive(min(limits.stall_s, left_s))
@@ -211,14 +212,14 @@ class DecoderProcess:
             Failure(reason=reason, stage=stage, detail=detail, num_frames=num_frames)
         )
 
-    def _ready(self) -> DecodeChild:
+    def _ready(self) -> Child:
         """A living process that waits for a video."""
         if self._child is not None and (
             self._num_videos >= self._recycle_after or not self._child.is_alive()
         ):
             self.kill()
         if self._child is None:
-            self._child = DecodeChild(self._clock, startup_s=_STARTUP_S)
+            self._child = Child(_WORKER, self._clock, startup_s=_STARTUP_S)
             self._num_videos = 0
             # Ends it when the supervisor is collected or the interpreter exits.
             self._finalizer = weakref.finalize(self, self._child.kill)

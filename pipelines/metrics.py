@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from skimage.metrics import structural_similarity
 
-__all__ = ["psnr_db", "ssim"]
+__all__ = ["psnr_db", "ssim", "ssim_of_frames"]
 
 _EXACT_DB = 100.0
 """PSNR given to a frame without any error; one step of one value in a 256 x 256 frame is 101 dB."""
@@ -40,14 +40,25 @@ def ssim(source_THWC: npt.NDArray[np.uint8], other_THWC: npt.NDArray[np.uint8]) 
     Raises:
         ValueError: If the shapes differ, or a side is shorter than 7 pixels.
     """
+    values = ssim_of_frames(source_THWC, other_THWC)
+    return sum(values) / len(values)
+
+
+def ssim_of_frames(
+    source_THWC: npt.NDArray[np.uint8], other_THWC: npt.NDArray[np.uint8]
+) -> list[float]:
+    """Structural similarity of each frame, as `ssim`; which frames it is asked with changes no bit.
+
+    Raises:
+        ValueError: If the shapes differ, or a side is shorter than 7 pixels.
+    """
     _check(source_THWC, other_THWC)
     # Without further options it returns one float, whatever its annotation says.
     similarity: Callable[..., Any] = structural_similarity
-    values: list[float] = [
-        similarity(source_HWC, other_HWC, channel_axis=-1, data_range=255)
+    return [
+        float(similarity(source_HWC, other_HWC, channel_axis=-1, data_range=255))
         for source_HWC, other_HWC in zip(source_THWC, other_THWC, strict=True)
     ]
-    return float(sum(values)) / len(values)
 
 
 def _check(source: npt.NDArray[np.uint8], other: npt.NDArray[np.uint8]) -> None:

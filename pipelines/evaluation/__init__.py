@@ -4,5 +4,7 @@
 clips ──▶ analysis ──▶ routing ──▶ measuring ──▶ hindsight ──▶ report ──▶ tables, plots
 windows   codes, ELBO  who gets    decode,       optimum,      what it
 of files  of all clips how many    compare       search        adds up to
+                                      │
+                                   ssim_pool: beside the GPU
 ```
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from pipelines.config import RunConfig
-from pipelines.decode import DecodedWindow, DecodeRequest, DecoderProcess
+from pipelines.decode import DecodedWindow, DecodeRequest, DecoderProcess, Segment
 from pipelines.sources import open_source, source_url
 from pipelines.storage import storage_options
 
@@ -63,12 +63,12 @@ class ClipSource:
             window=self._config.window,
             space=self._config.space,
             limits=self._config.limits,
+            # To leave the loop early would end the decoding process, and a new one takes a second.
+            segment=None if stop is None else Segment(share=0.0, num_windows=stop),
         )
         for window in self._decoder.windows(request):
             if window.span.window_index >= first:
                 yield window
-            if stop is not None and window.span.window_index + 1 >= stop:
-                return
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +18,8 @@ from pipelines.evaluation.measuring import (
     Measured,
     Measurer,
     Metrics,
+    Pending,
     is_budget_aware,
-    measure_clips,
 )
 from pipelines.evaluation.prediction import summarise_predictions
 from pipelines.evaluation.report import clip_report, outcome_of
@@ -31,6 +31,8 @@ from pipelines.evaluation.routing import (
     routed_assignments,
 )
 from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, EvaluationConfig, Say
+from pipelines.evaluation.ssim_pool import SsimPool
+from pipelines.evaluation.visiting import visit_clips
 from schemas.evaluation import ClipReport, LeftOut, Outcome, Point
 from schemas.prediction import PredictionSummary
 
@@ -53,7 +55,7 @@ def evaluate(
     config: EvaluationConfig,
     *,
     metrics: Metrics,
-    threads: int,
+    workers: int,
     clocks: Clocks,
     say: Say,
     predictor: VideoTokenizer | None = None,
@@ -68,7 +70,7 @@ def evaluate(
         tokenizer: Any with the public interface.
         config: What to look at.
         metrics: What to measure beside PSNR and SSIM.
-        threads: For SSIM.
+        workers: Processes that compute SSIM; 0: this one does. No result depends on it.
         clocks: For latencies.
         say: Takes progress.
         predictor: The tokenizer with its latent router, to be compared; None: it is not.
@@ -83,21 +85,22 @@ def evaluate(
     assignments = routed_assignments(clips, config)
     grid = config.sweep == "full" or bool(config.search_psnr_db)
     work = _Work(clips, assignments, config, grid=grid)
-    with Measurer(
-        tokenizer, metrics, batch_size=config.batch_size, threads=threads, clocks=clocks
-    ) as measurer:
+    with SsimPool(workers, clocks.wall) as pool:
+        measurer = Measurer(
+            tokenizer, metrics, batch_size=config.batch_size, pool=pool, clocks=clocks
+        )
         visit = functools.partial(work.measure, measurer)
-        whole = config.max_windows is None
-        measure_clips(source, clips, visit, whole=whole, clock=clocks.wall, say=say)
+        visit_clips(source, clips, visit, clock=clocks.wall, say=say)
+        measured = work.finish()
     if grid:
-        assignments += hindsight_assignments(clips, work.points(), assignments, config)
+        assignments += hindsight_assignments(clips, _points(measured), assignments, config)
     return Evaluation(
-        clips=tuple(map(clip_report, clips, work.measured)),
+        clips=tuple(map(clip_report, clips, measured)),
         outcomes=tuple(
             outcome_of(
                 item,
                 clips,
-                work.measured,
+                measured,
                 work.features,
                 num_codes=tokenizer.config.codebook_size,
                 compress_passes=2 if is_budget_aware(tokenizer) else 1,
@@ -133,7 +136,7 @@ class _Work:
             else set()
             for clip in clips
         ]
-        self.measured: list[dict[PointKey, Measured]] = [{} for _ in clips]
+        self._pending: list[dict[PointKey, Pending]] = [{} for _ in clips]
         self.features: list[Features | None] = [None] * len(clips)
 
     def measure(self, measurer: Measurer, clip: Clip, frames_THWC: NDArray[np.uint8]) -> None:
@@ -141,13 +144,18 @@ class _Work:
         place = self._places[clip.key]
         close = self._closely[place]
         self.features[place] = measurer.features(frames_THWC)
-        self.measured[place] = measurer.measure(
+        self._pending[place] = measurer.measure(
             clip,
             frames_THWC,
             close | self._grid[place],
             closely=lambda key: self._measure_all or key in close,
         )
 
-    def points(self) -> list[dict[PointKey, Point]]:
-        """What is reported of the decodes of each clip."""
-        return [{key: item.point for key, item in mine.items()} for mine in self.measured]
+    def finish(self) -> list[dict[PointKey, Measured]]:
+        """What has come of each clip; waits for what is still being compared."""
+        return [{key: item.result() for key, item in mine.items()} for mine in self._pending]
+
+
+def _points(measured: Sequence[Mapping[PointKey, Measured]]) -> list[dict[PointKey, Point]]:
+    """What is reported of the decodes of each clip."""
+    return [{key: item.point for key, item in mine.items()} for mine in measured]

@@ -6,10 +6,8 @@ grid, N = t*h*w tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TypeGuard
 
 import numpy as np
@@ -22,16 +20,21 @@ from infotok_core.metrics import frame_squared_errors, mean_frame_psnr_db, psnr_
 from infotok_core.perceptual import Lpips
 from infotok_core.router import select_batch, selection_scores
 from infotok_core.tokenizer import Tokenizer, from_uint8
-from pipelines.decode import DecodeError
 from pipelines.errors import PipelineError
 from pipelines.evaluation.analysis import Clip
-from pipelines.evaluation.clips import ClipSource
 from pipelines.evaluation.routing import PointKey
-from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, Say, timed
-from pipelines.metrics import ssim
+from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, timed
+from pipelines.evaluation.ssim_pool import Similarity, SsimPool
 from schemas.evaluation import Point, PointSelection
 
-__all__ = ["Features", "Measured", "Measurer", "Metrics", "is_budget_aware", "measure_clips"]
+__all__ = [
+    "Features",
+    "Measured",
+    "Measurer",
+    "Metrics",
+    "Pending",
+    "is_budget_aware",
+]
 
 Features = NDArray[np.float64]
 """Of one clip, for FVD."""
@@ -56,12 +59,33 @@ class Measured:
     features: Features | None
 
 
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A decode whose SSIM is still being computed elsewhere, or was not asked for."""
+
+    measured: Measured
+    similarity: Similarity | None
+
+    def result(self) -> Measured:
+        """The decode with all that was asked for; waits.
+
+        Raises:
+            PipelineError: If its SSIM cannot be computed.
+        """
+        if self.similarity is None:
+            return self.measured
+        found = self.similarity.result()
+        point = self.measured.point.model_copy(update={"ssim": found})
+        return Measured(point, self.measured.features)
+
+
 class Measurer:
     """Decodes and compares.
 
     Args:
         batch_size: Decodes per call on a GPU; 1 on a CPU.
-        threads: For SSIM, which is computed on the CPU.
+        pool: Computes SSIM while the GPU goes on. On a CPU it is waited for, so that the network
+            has the processor to itself when its time is taken.
     """
 
     def __init__(
@@ -70,28 +94,20 @@ class Measurer:
         metrics: Metrics,
         *,
         batch_size: int,
-        threads: int,
+        pool: SsimPool,
         clocks: Clocks,
     ) -> None:
         self._tokenizer = tokenizer
         self._metrics = metrics
-        self._batch_size = 1 if tokenizer.device.type == "cpu" else batch_size
-        self._pool = ThreadPoolExecutor(threads)
+        self._on_cpu = tokenizer.device.type == "cpu"
+        self._batch_size = 1 if self._on_cpu else batch_size
+        self._pool = pool
         self._clocks = clocks
-
-    def __enter__(self) -> Measurer:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
     def features(self, frames_THWC: NDArray[np.uint8]) -> Features | None:
         """Features of a source clip; None without a network for them."""
+        if self._metrics.features is None:
+            return None
         video_BTHWC = torch.from_numpy(frames_THWC)[None].to(self._tokenizer.device)
         return self._features(video_BTHWC)[0]
 
@@ -102,7 +118,7 @@ class Measurer:
         keys: Collection[PointKey],
         *,
         closely: Callable[[PointKey], bool],
-    ) -> dict[PointKey, Measured]:
+    ) -> dict[PointKey, Pending]:
         """Decode the clip at each point.
 
         Args:
@@ -110,9 +126,12 @@ class Measurer:
             frames_THWC: Its frames.
             keys: Points.
             closely: Whether SSIM, LPIPS and features are worth their time at a point.
+
+        Raises:
+            PipelineError: If the GPU is too small, or an SSIM, of an earlier clip maybe, failed.
         """
         source_THWC = torch.from_numpy(frames_THWC).to(self._tokenizer.device)
-        found: dict[PointKey, Measured] = {}
+        found: dict[PointKey, Pending] = {}
         # Alike by selection and by whether they are looked at closely.
         for close in (True, False):
             group = sorted(key for key in keys if closely(key) == close)
@@ -123,7 +142,7 @@ class Measurer:
 
     def _batch(
         self, clip: Clip, source_THWC: Tensor, keys: Sequence[PointKey], *, close: bool
-    ) -> dict[PointKey, Measured]:
+    ) -> dict[PointKey, Pending]:
         device = self._tokenizer.device
         keep_Bthw = _keep(clip, keys).to(device)
         codes_Bthw = self._codes(clip, source_THWC, keep_Bthw)
@@ -141,24 +160,26 @@ class Measurer:
         sources_BTHWC = source_THWC.expand_as(video_BTHWC)
         errors = frame_squared_errors(sources_BTHWC, video_BTHWC).tolist()
         none: list[None] = [None] * len(keys)
-        similar = self._ssim(source_THWC, video_BTHWC) if close else none
+        similar = self._ssim(clip, source_THWC, video_BTHWC) if close else none
         distant = self._lpips(source_THWC, video_BTHWC) if close else none
         vectors = self._features(video_BTHWC) if close else none
         values = source_THWC[0].numel()
         return {
-            key: Measured(
-                Point(
-                    selection=key[0],
-                    num_tokens=key[1],
-                    squared_error=sum(errors[row]),
-                    psnr_db=psnr_db(sum(errors[row]), source_THWC.numel()),
-                    psnr_frames_db=mean_frame_psnr_db(errors[row], values),
-                    ssim=similar[row],
-                    lpips=distant[row],
-                    reconstruct_ms=share.wall_ms,
-                    reconstruct_cpu_ms=share.cpu_ms,
+            key: Pending(
+                Measured(
+                    Point(
+                        selection=key[0],
+                        num_tokens=key[1],
+                        squared_error=sum(errors[row]),
+                        psnr_db=psnr_db(sum(errors[row]), source_THWC.numel()),
+                        psnr_frames_db=mean_frame_psnr_db(errors[row], values),
+                        lpips=distant[row],
+                        reconstruct_ms=share.wall_ms,
+                        reconstruct_cpu_ms=share.cpu_ms,
+                    ),
+                    vectors[row],
                 ),
-                vectors[row],
+                similar[row],
             )
             for row, key in enumerate(keys)
         }
@@ -170,20 +191,16 @@ class Measurer:
             return tokenizer.encode_kept(video_BTHWC, keep_Bthw)
         return torch.from_numpy(clip.codes_thw).to(tokenizer.device).expand_as(keep_Bthw)
 
-    def _ssim(self, source_THWC: Tensor, video_BTHWC: Tensor) -> Sequence[float | None]:
-        if min(source_THWC.shape[1:3]) < 7:
-            return [None] * len(video_BTHWC)
+    def _ssim(self, clip: Clip, source_THWC: Tensor, video_BTHWC: Tensor) -> list[Similarity]:
+        name = f"{clip.source}, window {clip.span.window_index}"
         source = source_THWC.cpu().numpy()
-        pairs = [
-            (source[t : t + 1], video[t : t + 1])
-            for video in video_BTHWC.cpu().numpy()
-            for t in range(len(source))
+        found = [
+            self._pool.submit(name, source, video_THWC) for video_THWC in video_BTHWC.cpu().numpy()
         ]
-        values = list(self._pool.map(lambda pair: ssim(*pair), pairs))
-        frames = len(source)
-        return [
-            sum(values[start : start + frames]) / frames for start in range(0, len(values), frames)
-        ]
+        if self._on_cpu:
+            for similarity in found:
+                similarity.result()
+        return found
 
     def _lpips(self, source_THWC: Tensor, video_BTHWC: Tensor) -> Sequence[float | None]:
         lpips = self._metrics.lpips
@@ -211,61 +228,6 @@ class Measurer:
 def is_budget_aware(tokenizer: EvaluatedTokenizer) -> TypeGuard[Tokenizer]:
     """Whether the codes of a clip have to be made for each mask."""
     return isinstance(tokenizer, Tokenizer) and tokenizer.network.is_budget_aware
-
-
-def measure_clips(
-    source: ClipSource,
-    clips: Iterable[Clip],
-    visit: Callable[[Clip, NDArray[np.uint8]], None],
-    *,
-    whole: bool,
-    clock: Callable[[], float],
-    say: Say,
-) -> None:
-    """Decode the frames of clips again and hand each to ``visit``, in order.
-
-    Args:
-        source: Where they came from.
-        clips: Any of them.
-        visit: Takes a clip and its frames.
-        whole: Whether the clips are all that their videos hold: then each is decoded to its end,
-            which costs less than to end the decoding process.
-        clock: Seconds, for the time left.
-        say: Takes progress.
-
-    Raises:
-        PipelineError: If a video changed since it was analysed.
-    """
-    wanted: dict[str, dict[int, Clip]] = {}
-    for clip in clips:
-        wanted.setdefault(clip.source, {})[clip.span.window_index] = clip
-    total, done, start = sum(map(len, wanted.values())), 0, clock()
-    for uri, windows in sorted(wanted.items()):
-        _visit_video(source, uri, windows, visit, stop=None if whole else max(windows) + 1)
-        done += len(windows)
-        left_s = (clock() - start) * (total - done) / done
-        say(f"measured {done} of {total} windows, about {left_s:.0f} s to go")
-
-
-def _visit_video(
-    source: ClipSource,
-    uri: str,
-    windows: Mapping[int, Clip],
-    visit: Callable[[Clip, NDArray[np.uint8]], None],
-    *,
-    stop: int | None,
-) -> None:
-    left = set(windows)
-    try:
-        for window in source.windows(uri, first=min(left), stop=stop):
-            index = window.span.window_index
-            if index in left:
-                visit(windows[index], window.frames_THWC)
-                left.discard(index)
-    except DecodeError as error:
-        raise PipelineError(f"{uri} cannot be decoded any more: {error}") from error
-    if left:
-        raise PipelineError(f"{uri} has fewer windows than when it was analysed")
 
 
 def _keep(clip: Clip, keys: Sequence[PointKey]) -> Tensor:

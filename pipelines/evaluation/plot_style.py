@@ -5,20 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from schemas.evaluation import EvaluationReport, Outcome, Router, Selected
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "SHADES", "STYLE", "bar_places", "bar_width", "rate_ticks"]
+__all__ = [
+    "COLOURS",
+    "MEASURES",
+    "SHADES",
+    "STYLE",
+    "bar_places",
+    "bar_width",
+    "outcomes_at",
+    "rate_ticks",
+]
 
 _Key = TypeVar("_Key")
 
 _INK = "#222222"
+MEASURES = (("psnr_db", "Mean PSNR of the clips"), ("psnr_pooled_db", "PSNR of the pooled error"))
+"""What is shown of an outcome, and its name: both, since routers differ in which they favour."""
 SHADES = ("#08306b", "#2171b5", "#6baed6", "#9ecae1")
 # Okabe and Ito: told apart by everybody.
 COLOURS: dict[str, str] = {
     "global_elbo": "#0072B2",
     "static": "#E69F00",
     "global_elbo_paper": "#56B4E9",
+    "global_latent": "#009E73",
     "search": "#CC79A7",
     "optimal_error": "#222222",
     "optimal_psnr": "#222222",
@@ -64,3 +78,12 @@ def rate_ticks(axes: Axes, rates: Sequence[float]) -> None:
     """Name the groups at 0, 1, 2, ... by their rates."""
     axes.set_xticks(range(len(rates)), [f"{rate:g} of the tokens" for rate in rates])
     axes.grid(visible=False, axis="x")
+
+
+def outcomes_at(
+    report: EvaluationReport, router: Router, selection: Selected, rates: Sequence[float]
+) -> list[Outcome]:
+    """The outcome at each rate; none at all if one is missing."""
+    found = [report.outcome(router, selection, rate=rate) for rate in rates]
+    known = [outcome for outcome in found if outcome is not None]
+    return known if len(known) == len(rates) else []

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 
+from pipelines.evaluation.clip_table import clip_table
+from pipelines.evaluation.markdown import Row, number, passes, table, time_ms
 from schemas.evaluation import EvaluationReport, Outcome, Router, Selected
 
 __all__ = ["ROUTER_NAMES", "SELECTION_NAMES", "evaluation_markdown"]
@@ -24,27 +27,63 @@ SELECTION_NAMES: dict[str, str] = {
     "jump": "Jump",
 }
 
-_MAX_CLIPS = 60
-_Row = Sequence[str]
+
+_PICTURES = {
+    "rate_distortion": "PSNR over bits: the routers",
+    "rate_distortion_selections": "PSNR over bits: which tokens are kept",
+    "routers": "Gain of the routers on the pooled error",
+    "routers_mean": "Gain of the routers on the mean PSNR of the clips",
+    "selections": "PSNR by selection and router",
+    "tokens": "Share of tokens kept over the information of a clip",
+    "clips": "PSNR of every clip over its share of tokens",
+}
+"""What they show, for those who do not see them."""
 
 
-def evaluation_markdown(report: EvaluationReport) -> str:
-    """All tables that the evaluation has the numbers for."""
+def evaluation_markdown(
+    report: EvaluationReport,
+    *,
+    pictures: Mapping[str, str] | None = None,
+    commands: Sequence[str] = (),
+) -> str:
+    """All tables that the evaluation has the numbers for.
+
+    Args:
+        report: From here or from a JSON file.
+        pictures: Links to those of `plots.write_plots` that there are, by the stem of their files.
+        commands: What else was called to get the page from the evaluation.
+    """
+
+    def shown(*names: str) -> str:
+        return "\n\n".join(
+            f"![{_PICTURES[name]}]({_link(pictures[name])})"
+            for name in names
+            if pictures is not None and name in pictures
+        )
+
     parts = [
-        _head(report),
+        _head(report, commands),
+        shown("rate_distortion"),
         _adaptive(report),
+        shown("routers", "routers_mean", "tokens"),
         _optimal(report),
         _selections(report),
+        shown("selections", "rate_distortion_selections"),
         _search(report),
+        shown("clips"),
         _latent(report),
-        _clips(report),
+        clip_table(report),
         _left_out(report),
         _conventions(report),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(report: EvaluationReport) -> str:
+def _link(path: str) -> str:
+    return f"<{path}>" if set(path) & set(" ()") else path
+
+
+def _head(report: EvaluationReport, commands: Sequence[str]) -> str:
     videos = len({clip.source for clip in report.clips})
     first = report.clips[0]
     machine = ", ".join(f"{key} {value}" for key, value in sorted(report.machine.items()))
@@ -55,7 +94,7 @@ def _head(report: EvaluationReport) -> str:
         f"videos; tokenizer `{report.fingerprint[:16]}` ({report.checkpoint}); {report.started}, "
         f"{report.seconds:.0f} s; {machine}.",
         "",
-        f"    {' '.join(report.command)}",
+        *(f"    {command}" for command in (shlex.join(report.command), *commands)),
     ]
     return "\n".join([*lines, "", *_short(report)]).rstrip()
 
@@ -68,13 +107,13 @@ def _short(report: EvaluationReport) -> list[str]:
         elbo, static = report.outcome("global_elbo", rate=rate), report.outcome("static", rate=rate)
         if elbo is None or static is None or rate == 1:
             continue
-        said = [f"PSNR {elbo.psnr_db:.2f} dB"]
-        if full is not None:
-            said.append(f"{full.psnr_db - elbo.psnr_db:.2f} dB below rate 1")
-        said.append(
-            f"against the same rate for all {elbo.psnr_db - static.psnr_db:+.2f} dB, "
-            f"{elbo.psnr_pooled_db - static.psnr_pooled_db:+.2f} dB on the pooled error"
-        )
+        said = [f"PSNR {elbo.psnr_db:.2f} dB, of the pooled error {elbo.psnr_pooled_db:.2f} dB"]
+        said += [
+            f"against {name} {elbo.psnr_db - other.psnr_db:+.2f} and "
+            f"{elbo.psnr_pooled_db - other.psnr_pooled_db:+.2f} dB"
+            for name, other in (("rate 1", full), ("the same rate for all", static))
+            if other is not None
+        ]
         lines.append(f"- ELBO router at {rate:g}: {'; '.join(said)}.")
     return lines
 
@@ -105,14 +144,14 @@ def _adaptive(report: EvaluationReport) -> str:
             f"{outcome.psnr_db:.2f}",
             f"{outcome.psnr_pooled_db:.2f}",
             f"{outcome.psnr_frames_db:.2f}",
-            *(_number(getattr(outcome, key), digits) for _, key, digits in extra),
-            _passes(outcome),
-            _time(outcome.tokenise_ms, outcome.tokenise_cpu_ms),
-            _time(outcome.reconstruct_ms, outcome.reconstruct_cpu_ms),
+            *(number(getattr(outcome, key), digits) for _, key, digits in extra),
+            passes(outcome),
+            time_ms(outcome.tokenise_ms, outcome.tokenise_cpu_ms),
+            time_ms(outcome.reconstruct_ms, outcome.reconstruct_cpu_ms),
         ]
         for outcome in found
     ]
-    return _table(
+    return table(
         "Table 1: the same rate for all against adaptive",
         head,
         rows,
@@ -129,7 +168,7 @@ def _optimal(report: EvaluationReport) -> str:
         ("optimal_psnr", "psnr_db", "mean PSNR of the clips"),
     ]
     for router, key, title in optima:
-        rows: list[_Row] = []
+        rows: list[Row] = []
         for rate in report.rates:
             best = report.outcome(router, _kind(report, router), rate=rate)
             if best is None:
@@ -145,7 +184,7 @@ def _optimal(report: EvaluationReport) -> str:
             rows.append([f"{rate:g}", *(f"{value:.3f}" for value in values)])
         if rows:
             parts.append(
-                _table(f"Table 2: ELBO router against optimal search, {title}, dB", head, rows)
+                table(f"Table 2: ELBO router against optimal search, {title}, dB", head, rows)
             )
     return "\n\n".join(parts)
 
@@ -165,29 +204,37 @@ def _selections(report: EvaluationReport) -> str:
         f"{SELECTION_NAMES[selection]}, {'uniform' if router == 'static' else 'ELBO'}"
         for router, selection in cells
     ]
+    measures = (
+        ("psnr_db", "mean PSNR of the clips, dB", 2),
+        ("psnr_pooled_db", "PSNR of the pooled error, dB", 2),
+        ("ssim", "SSIM", 4),
+    )
     parts: list[str] = []
-    for key, title in (("psnr_db", "mean PSNR of the clips"), ("psnr_pooled_db", "pooled PSNR")):
-        rows: list[_Row] = []
+    for key, title, digits in measures:
+        rows: list[Row] = []
         for rate in report.rates:
             found = [report.outcome(router, selection, rate=rate) for router, selection in cells]
             values = [None if outcome is None else getattr(outcome, key) for outcome in found]
-            rows.append([f"{rate:g}", *(_number(value, 2) for value in values)])
-        parts.append(_table(f"Table 3: which tokens, and how many: {title}, dB", head, rows))
+            rows.append([f"{rate:g}", *(number(value, digits) for value in values)])
+        parts.append(table(f"Table 3: which tokens, and how many: {title}", head, rows))
+    parts.append(
+        "One network has them all: trained for another selection, it would do better there."
+    )
     return "\n\n".join(parts)
 
 
 def _search(report: EvaluationReport) -> str:
     head = ["asked", "threshold dB", "rate", "PSNR dB", "pooled", "NFE", "ELBO: rate", "PSNR dB",
             "pooled", "NFE"]  # fmt: skip
-    rows: list[_Row] = []
+    rows: list[Row] = []
     for found in report.outcomes:
         if found.router != "search":
             continue
         asked = found.rate_target
         elbo = None if asked is None else report.outcome("global_elbo", found.selection, rate=asked)
-        row = [_number(asked, 2), _number(found.threshold_db, 2), *_brief(found)]
+        row = [number(asked, 2), number(found.threshold_db, 2), *_brief(found)]
         rows.append(row + (["–"] * 4 if elbo is None else _brief(elbo)))
-    return _table(
+    return table(
         "The ElasticTok mechanism: the least rate that meets a threshold, by binary search",
         head,
         rows,
@@ -204,7 +251,7 @@ def _latent(report: EvaluationReport) -> str:
         ("global_elbo", "information"), ("global_latent", "latent"),
         ("static", "information"), ("static", "latent"),
     ]  # fmt: skip
-    rows: list[_Row] = []
+    rows: list[Row] = []
     for rate in report.rates:
         outcomes = [report.outcome(router, kind, rate=rate) for router, kind in cells]
         pairs = [
@@ -212,42 +259,23 @@ def _latent(report: EvaluationReport) -> str:
             for key in ("psnr_db", "psnr_pooled_db")
         ]
         values = [value for pair in zip(*pairs, strict=True) for value in pair]
-        rows.append([f"{rate:g}", *(_number(value, 2) for value in values)])
+        rows.append([f"{rate:g}", *(number(value, 2) for value in values)])
     head = ["rate", "ELBO router", "pooled", "latent router", "pooled", "same rate, measured",
             "pooled", "same rate, predicted", "pooled"]  # fmt: skip
-    return _table(
+    return table(
         "The latent router: information predicted instead of measured, PSNR in dB",
         head,
         rows,
-        f"Spearman's rank correlation: {_number(found.spearman_mean, 3)} within a clip (mean), "
-        f"{_number(found.spearman_pooled, 3)} over all tokens, "
-        f"{_number(found.spearman_clips, 3)} of the clips' means. An analysis with the decoder "
+        f"Spearman's rank correlation: {number(found.spearman_mean, 3)} within a clip (mean), "
+        f"{number(found.spearman_pooled, 3)} over all tokens, "
+        f"{number(found.spearman_clips, 3)} of the clips' means. An analysis with the decoder "
         f"costs {found.cost_ratio:.2f} times one without.",
     )
 
 
-def _clips(report: EvaluationReport) -> str:
-    rates = [rate for rate in report.rates if report.outcome("global_elbo", rate=rate)]
-    head = ["clip", "window", "ELBO"]
-    head += [text for rate in rates for text in (f"rate at {rate:g}", "PSNR dB", "SSIM")]
-    rows: list[_Row] = []
-    for place, clip in enumerate(report.clips[:_MAX_CLIPS]):
-        row = [f"`{clip.source}`", f"{clip.window_index}", f"{clip.elbo:.4f}"]
-        for rate in rates:
-            outcome = report.outcome("global_elbo", rate=rate)
-            assert outcome is not None
-            point = clip.point("information", outcome.num_tokens[place])
-            row += [f"{point.num_tokens / clip.cells:.3f}", f"{point.psnr_db:.2f}"]
-            row.append(_number(point.ssim, 4))
-        rows.append(row)
-    left = len(report.clips) - len(rows)
-    note = f"And {left} more clips, in the JSON file." if left > 0 else ""
-    return _table("Clips, under the ELBO router", head, rows, note)
-
-
 def _left_out(report: EvaluationReport) -> str:
     rows = [[f"`{item.source}`", item.reason, item.detail] for item in report.left_out]
-    return _table("Left out", ["video", "reason", "detail"], rows)
+    return table("Left out", ["video", "reason", "detail"], rows)
 
 
 def _conventions(report: EvaluationReport) -> str:
@@ -255,39 +283,13 @@ def _conventions(report: EvaluationReport) -> str:
     return "\n".join(["## What the numbers mean", "", *lines])
 
 
-def _table(title: str, head: _Row, rows: Sequence[_Row], note: str = "") -> str:
-    if not rows:
-        return ""
-    lines = [f"## {title}", "", _line(head), _line(["---"] * len(head)), *map(_line, rows)]
-    return "\n".join([*lines, *(["", note] if note else [])])
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
-
-
 def _brief(outcome: Outcome) -> list[str]:
     return [
         f"{outcome.rate:.4f}",
         f"{outcome.psnr_db:.2f}",
         f"{outcome.psnr_pooled_db:.2f}",
-        _passes(outcome),
+        passes(outcome),
     ]
-
-
-def _passes(outcome: Outcome) -> str:
-    encoder, decoder = (
-        sum(passes) / len(passes) for passes in (outcome.encoder_passes, outcome.decoder_passes)
-    )
-    return f"{encoder:g} + {decoder:.3g}"
-
-
-def _time(wall_ms: float, cpu_ms: float | None) -> str:
-    return f"{wall_ms:.0f}" if cpu_ms is None else f"{wall_ms:.0f} ({cpu_ms:.0f})"
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def _kind(report: EvaluationReport, router: Router) -> Selected:

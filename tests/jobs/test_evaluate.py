@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(videos: Path, *options: object) -> Result:
     arguments = ["evaluate", videos, "--frames", FRAMES, "--size", SIDE, "--threads", 1]
+    arguments += [] if "--workers" in options else ["--workers", 0]
     if "--checkpoint" not in options:
         arguments += ["--checkpoint", videos.parent / "checkpoint"]
     return CliRunner().invoke(main, [*map(str, [*arguments, *options]), "--device", "cpu"])
@@ -98,7 +100,9 @@ def test_pictures_are_drawn_of_what_there_is(report: EvaluationReport, tmp_path:
     assert sorted(path.stem for path in files) == [
         "clips",
         "rate_distortion",
+        "rate_distortion_selections",
         "routers",
+        "routers_mean",
         "selections",
         "tokens",
     ]
@@ -120,8 +124,53 @@ def test_pictures_are_drawn_of_what_there_is(report: EvaluationReport, tmp_path:
     assert {path.stem for path in write_plots(basic, tmp_path / "basic")} == {
         "rate_distortion",
         "routers",
+        "routers_mean",
         "tokens",
     }
+
+
+def test_the_json_alone_gives_tables_and_pictures(
+    done: tuple[Path, Result], report: EvaluationReport, tmp_path: Path
+):
+    pytest.importorskip("matplotlib")
+    page, pictures = tmp_path / "page.md", tmp_path / "my pictures"
+    options = ["--from-json", done[0] / "found.json", "--markdown", page, "--plots", pictures]
+    result = CliRunner().invoke(main, list(map(str, ["evaluate", *options])))
+    assert result.exit_code == 0, result.output
+    assert result.stdout == evaluation_markdown(report)
+    text = page.read_text()
+    links = re.findall(r"^!\[[^]]+\]\(<(.+)>\)$", text, re.MULTILINE)
+    assert sorted(links) == sorted(f"my pictures/{path.name}" for path in pictures.iterdir())
+    # It is the page that measuring it gives, with pictures and the command that put them in.
+    kept = [line for line in text.splitlines() if line and not line.startswith(("!", "    "))]
+    wanted = [line for line in result.stdout.splitlines() if line and not line.startswith("    ")]
+    assert kept == wanted
+    for title in ("rate 1", "the same rate for all"):
+        assert f"against {title} " in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "INPUT names videos, --from-json FILE results"),
+        (("videos", "--from-json", __file__), "measures nothing"),
+        (("--from-json", __file__, "--rates", "1", "--profile", "me"), "not --rates, --profile"),
+        (("--from-json", __file__, "--json", "-"), "not --json"),
+    ],
+)
+def test_results_of_a_file_are_not_measured_again(options: tuple[str, ...], message: str):
+    result = CliRunner().invoke(main, ["evaluate", *options])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_a_file_that_is_no_evaluation_is_named(tmp_path: Path):
+    (tmp_path / "other.json").write_text('{"format_version": 1, "kind": "other"}')
+    for path, cause in ((tmp_path / "other.json", "EvaluationReport"), (__file__, "not JSON")):
+        result = CliRunner().invoke(main, ["evaluate", "--from-json", str(path)])
+        assert result.exit_code == 1
+        assert f"error: {path}: " in result.stderr
+        assert cause in result.stderr
 
 
 def test_without_matplotlib_the_extra_is_named_before_any_work(
@@ -135,10 +184,11 @@ def test_without_matplotlib_the_extra_is_named_before_any_work(
 
 
 def test_json_alone_can_be_printed(videos: Path):
-    result = evaluate(videos, "--rates", 1, "--max-windows", 1, "--json", "-")
+    result = evaluate(videos, "--rates", 1, "--max-windows", 1, "--workers", 2, "--json", "-")
     assert result.exit_code == 0, result.output
     found = EvaluationReport.from_bytes(result.stdout.encode())
     assert len(found.clips) == 1
+    assert found.settings["workers"] == 2
     assert [(item.router, item.rate) for item in found.outcomes] == [
         ("static", 1.0),
         ("global_elbo", 1.0),

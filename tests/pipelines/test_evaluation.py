@@ -59,7 +59,7 @@ def run(
             tokenizer,
             config,
             metrics=metrics or Metrics(),
-            threads=1,
+            workers=0,
             clocks=CLOCKS,
             say=lambda line: None,
         )
@@ -349,7 +349,7 @@ def test_windows_that_the_tokenizer_does_not_take_are_a_sentence(
         pytest.raises(PipelineError, match="does not take these windows: grid"),
     ):
         evaluate(
-            source, tokenizer, EvaluationConfig(), metrics=Metrics(), threads=1, clocks=CLOCKS,
+            source, tokenizer, EvaluationConfig(), metrics=Metrics(), workers=0, clocks=CLOCKS,
             say=lambda line: None,
         )  # fmt: skip
 

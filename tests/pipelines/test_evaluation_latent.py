@@ -43,7 +43,7 @@ def found(folder: Path, predictor: Tokenizer) -> Evaluation:
     tokenizer = Tokenizer.load(folder.parent / "checkpoint")
     with ClipSource(str(folder / "moving.mp4"), RUN) as source:
         return evaluate(
-            source, tokenizer, EvaluationConfig(rates=(1.0, 0.5)), metrics=Metrics(), threads=1,
+            source, tokenizer, EvaluationConfig(rates=(1.0, 0.5)), metrics=Metrics(), workers=0,
             clocks=CLOCKS, say=lambda line: None, predictor=predictor,
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
-"""The decoding process as its parent sees it: started, spoken to with a deadline, killed.
+"""A process that works for us, as its parent sees it: started, spoken to with a deadline, killed.
 
-What is said is described in `pipelines.decode_worker`.
+Both speak in JSON, a document per line, and share memory for frames. What is said stands with the
+worker: `pipelines.decode_worker`, `pipelines.evaluation.ssim_worker`.
 """
 
 from __future__ import annotations
@@ -16,21 +17,23 @@ from typing import Any
 
 from pipelines.frame_memory import FrameMemory, anonymous_file
 
-__all__ = ["ChildLostError", "ChildTimeoutError", "DecodeChild"]
+__all__ = ["Child", "ChildLostError", "ChildTimeoutError"]
 
 
 class ChildLostError(Exception):
-    """The decoding process is gone; the message says how it ended."""
+    """The process is gone; the message says how it ended."""
 
 
 class ChildTimeoutError(Exception):
-    """The decoding process said nothing in time."""
+    """The process said nothing in time."""
 
 
-class DecodeChild:
-    """The process, its pipes and its shared memory. Ready for a video when constructed.
+class Child:
+    """The process, its pipes and its shared memory. Ready for work when constructed.
 
     Args:
+        module: What it runs, by name, with the descriptor of the memory as its argument; it says
+            something once it is ready, and ends when its stdin does.
         clock: Seconds that only grow.
         startup_s: Seconds it may take to start.
 
@@ -39,13 +42,13 @@ class DecodeChild:
         ChildLostError: It was killed while it started.
     """
 
-    def __init__(self, clock: Callable[[], float], *, startup_s: float) -> None:
+    def __init__(self, module: str, clock: Callable[[], float], *, startup_s: float) -> None:
         self._clock = clock
         self._pending = b""
         self.memory = FrameMemory(anonymous_file())
         descriptor = self.memory.descriptor
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "pipelines.decode_worker", str(descriptor)],
+            [sys.executable, "-P", "-m", module, str(descriptor)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=(descriptor,),
@@ -60,7 +63,7 @@ class DecodeChild:
         except (ChildLostError, ChildTimeoutError) as error:
             self.kill()
             if self._process.returncode > 0 or isinstance(error, ChildTimeoutError):
-                raise RuntimeError(f"the decoding process does not start: {error}") from error
+                raise RuntimeError(f"{module} does not start: {error}") from error
             raise
 
     @property

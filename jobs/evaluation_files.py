@@ -1,0 +1,100 @@
+"""Where an evaluation goes, JSON, tables and pictures, and how it comes back from its JSON."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from jobs.reading import reading
+from pipelines.evaluation.plots import require_plots, write_plots
+from pipelines.evaluation.tables import evaluation_markdown
+from schemas.evaluation import EvaluationReport
+
+__all__ = ["EvaluationFiles", "read_evaluation"]
+
+_WITH_JSON = {"from_json", "markdown", "plots"}
+"""All that can be said beside ``--from-json``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationFiles:
+    """What is written; None: that is not."""
+
+    json_file: str | None
+    """- is stdout, which has the tables otherwise."""
+    markdown: Path | None
+    plots: Path | None
+    """A folder."""
+
+    @staticmethod
+    def of(options: dict[str, Any]) -> EvaluationFiles:
+        """Those that were asked for.
+
+        Raises:
+            UsageError: If they could not be written, which is better said now than after hours.
+        """
+        files = EvaluationFiles(
+            json_file=options["json_file"], markdown=options["markdown"], plots=options["plots"]
+        )
+        for name in (files.json_file, files.markdown):
+            folder = Path(name or ".").parent
+            if not folder.is_dir():
+                raise click.UsageError(f"{folder} does not exist: nothing could be written there")
+        if files.plots is not None:
+            try:
+                require_plots()
+            except ValueError as error:
+                raise click.UsageError(str(error)) from error
+        return files
+
+    def write(self, report: EvaluationReport, *, commands: Sequence[str] = ()) -> None:
+        """Write everything; tables with links to the pictures, if there are both.
+
+        Args:
+            commands: What was called beside the command that the report has.
+        """
+        if self.json_file is not None:
+            with click.open_file(self.json_file, "wb") as file:
+                file.write(report.to_bytes(indent=1))
+        if self.json_file != "-":
+            click.echo(evaluation_markdown(report), nl=False)
+        drawn = [] if self.plots is None else write_plots(report, self.plots)
+        for path in drawn:
+            click.echo(f"drew {path}", err=True)
+        if self.markdown is not None:
+            folder = self.markdown.parent
+            links = {path.stem: Path(os.path.relpath(path, folder)).as_posix() for path in drawn}
+            text = evaluation_markdown(report, pictures=links, commands=commands)
+            self.markdown.write_text(text, encoding="utf-8")
+
+
+def read_evaluation(path: Path, context: click.Context) -> EvaluationReport:
+    """The evaluation of a JSON file that an earlier run wrote.
+
+    Args:
+        path: The file.
+        context: Of the command, which can ask for nothing that would have to be measured.
+
+    Raises:
+        UsageError: If it does.
+        PipelineError: If the file is no evaluation.
+    """
+    asked = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    }
+    idle = [item for item in context.command.params if item.name in asked - _WITH_JSON]
+    if context.params.get("input_url") is not None or idle:
+        named = ", ".join(item.opts[-1] for item in idle) or "INPUT"
+        raise click.UsageError(
+            f"--from-json measures nothing, so it takes --markdown and --plots alone, not {named}"
+        )
+    with reading(str(path)):
+        return EvaluationReport.from_bytes(path.read_bytes())
