@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from clusters import RAY, call, free_ports
 from runs import PATIENCE_S, REPOSITORY, Finished, run_command, stored
 
 from benchmarks.processes import data_digests, descendants, wait_until
+from pipelines.stage_metrics import exported_names
 
 pytestmark = pytest.mark.ray
 
@@ -31,9 +34,17 @@ class Cluster:
     folder: Path
     head: int
     environment: dict[str, str]
+    metrics_port: int
 
     def ray(self, *arguments: str) -> str:
         return call([RAY, "job", *arguments], self.environment)
+
+    def metrics(self, stage: str) -> dict[str, float]:
+        """What Prometheus is told of a stage."""
+        url = f"http://127.0.0.1:{self.metrics_port}/metrics"
+        page = urllib.request.urlopen(url, timeout=PATIENCE_S).read().decode()
+        lines = re.findall(r'^(ray_infotok_\w+){.*stage="([^"]+)".*} (\S+)$', page, re.MULTILINE)
+        return {name: float(value) for name, of, value in lines if of == stage}
 
     def submit(self, name: str, command: list[str], *, wait: bool = True) -> str:
         options = ["--submission-id", name, "--working-dir", "."]
@@ -44,10 +55,12 @@ class Cluster:
 def cluster() -> Iterator[Cluster]:
     # Short: the paths of Ray's sockets may have 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix="head-", dir="/tmp"))
+    ports = free_ports(6)
     environment = {
         "INFOTOK_CLUSTER": str(folder),
-        "INFOTOK_PORTS": str(free_ports(6)),
+        "INFOTOK_PORTS": str(ports),
         "VENV": sys.prefix,
+        "RAY_metrics_report_interval_ms": "500",
     }
     try:
         printed = call([SCRIPT, "start", "--num-cpus=2"], environment)
@@ -55,7 +68,7 @@ def cluster() -> Iterator[Cluster]:
         variables = dict(word.split("=", 1) for word in exports)
         variables["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         head = int((folder / "pid").read_text())
-        yield Cluster(folder=folder, head=head, environment=variables)
+        yield Cluster(folder=folder, head=head, environment=variables, metrics_port=ports + 4)
     finally:
         call([SCRIPT, "stop"], environment)
         shutil.rmtree(folder, ignore_errors=True)
@@ -72,6 +85,14 @@ def test_a_job_that_was_stopped_and_submitted_again_writes_the_same_corpus(
     for pid in descendants(cluster.head, "actor"):
         # Else the rest could be done before `ray job stop` has started.
         os.kill(pid, signal.SIGSTOP)
+    # It goes on saying how it stands.
+    expected = exported_names() - {"ray_infotok_shards_total", "ray_infotok_quarantined_total"}
+    wait_until(lambda: cluster.metrics("analyse").keys() >= expected, timeout_s=PATIENCE_S)
+    told = cluster.metrics("analyse")
+    assert told.keys() <= exported_names()
+    assert told["ray_infotok_planned"] == 11
+    assert 2 <= told["ray_infotok_finished"] == told["ray_infotok_videos_total"] < 11
+    assert told["ray_infotok_tokens_total"] > told["ray_infotok_windows_total"] > 0
     begun = time.monotonic()
     assert "was stopped" in cluster.ray("stop", "first")
     assert "the same command goes on from here" in cluster.ray("logs", "first")
