@@ -49,28 +49,27 @@ class StageMetrics:
             name: Gauge(f"infotok_{name}", description=text, tag_keys=("stage",))
             for name, text in _GAUGES.items()
         }
-        self._told: dict[tuple[str, str], float] = {}
+        self._told: dict[str, tuple[Progress, dict[str, float]]] = {}
 
     def __call__(self, progress: Progress) -> None:
         """Raise the counters by what is new, set the gauges."""
         tags = {"stage": progress.stage}
         timing = progress.timing()
-        now = {
+        now: dict[str, float] = {
             **timing.counts,
             progress.items: timing.items,
             "quarantined": progress.quarantined,
             "source_bytes": timing.source_bytes,
             "seconds": timing.seconds,
         }
+        last, told = self._told.get(progress.stage, (progress, {}))
+        if last is not progress:
+            # A stage that is begun again counts from zero.
+            told = {}
         for name, counter in self._counters.items():
-            new = self._new(progress.stage, name, now.get(name, 0))
+            new = now.get(name, 0) - told.get(name, 0)
             if new > 0:
                 counter.inc(new, tags)
+        self._told[progress.stage] = progress, now
         self._gauges["planned"].set(progress.total, tags)
         self._gauges["finished"].set(progress.done, tags)
-
-    def _new(self, stage: str, name: str, value: float) -> float:
-        told = self._told.get((stage, name), 0)
-        self._told[stage, name] = value
-        # A stage that is begun again in one driver counts from zero.
-        return value - told if value >= told else value

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "examples" / "deploy"
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
-LINES = [line for block in BLOCKS for line in block.splitlines()]
+LINES = [line for block in BLOCKS for line in block.replace("\\\n", "").splitlines()]
 OURS = [line for line in LINES if re.search(r"\b(infotok|jobs) (run|doctor) ", line)]
 ELSEWHERE = {"ray start --head": "e2e/test_ray_job.py", "curl -s": "e2e/test_ray_job.py"}
 SMALL = ("--set", "space.size=64", "--set", "window.frames=9")
