@@ -17,6 +17,7 @@ import ray
 
 from pipelines.errors import InterruptedRunError, PipelineError, StalledError
 from pipelines.observe import RunControl
+from pipelines.stage_metrics import StageMetrics
 
 __all__ = ["engine"]
 
@@ -52,6 +53,7 @@ def _controlled() -> Generator[RunControl]:
         run_id=secrets.token_hex(6),
         clock=time.monotonic,
         say=lambda line: click.echo(line, err=True),
+        watch=StageMetrics(),
         stop=threading.Event(),
     )
     received: list[int] = []

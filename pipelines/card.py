@@ -176,7 +176,8 @@ def _loaders(info: CorpusInfo) -> str:
             '    packed_mask, row = sample["mask.npy"], sample["json"]\n'
             "    break\n"
             "```\n\n"
-            "Megatron-Energon opens `wds/` as it is, without `energon prepare`."
+            "Megatron-Energon opens `wds/` without `energon prepare`, as a crude dataset: its\n"
+            "samples go through a cooker of yours."
         )
     return "\n\n".join(parts)
 

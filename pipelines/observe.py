@@ -21,12 +21,14 @@ class RunControl:
         run_id: Names this start of the driver; another start has another.
         clock: Monotonic seconds.
         say: Takes one line of progress.
+        watch: Is shown every stage as often as a line is said of it.
         stop: Set by SIGTERM or Ctrl-C.
     """
 
     run_id: str
     clock: Callable[[], float]
     say: Callable[[str], None]
+    watch: Callable[[Progress], None] = lambda _: None
     stop: threading.Event = field(default_factory=threading.Event)
 
     def check(self) -> None:
@@ -103,7 +105,12 @@ class Progress:
             )
         if now - self._last_line >= self.interval_s:
             self._last_line = now
-            self.control.say(self.line())
+            self.report()
+
+    def report(self) -> None:
+        """Say a line, and show those who watch."""
+        self.control.say(self.line())
+        self.control.watch(self)
 
     def timing(self) -> StageTiming:
         """What was done since `start`, and how long it took."""

@@ -27,7 +27,7 @@ def timed(progress: Progress, work: Store) -> Generator[None]:
     """
     try:
         yield
-        progress.control.say(progress.line())
+        progress.report()
     finally:
         timing = progress.timing()
         if timing.items or timing.counts:

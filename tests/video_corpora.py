@@ -9,20 +9,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from corpora_by_hand import without_charts
 from videos import write_video
 
 from infotok_core.router import select
 from infotok_core.tokenizer import Tokenizer, valid_latent_frames
 from pipelines.config import DecodeLimits, SpaceConfig, WindowConfig
 from pipelines.decode import DecodeRequest, DecoderProcess
+from pipelines.finalise import publish_heads
+from pipelines.sinks.energon import INDEX_SUFFIX, energon_tar_index
 from pipelines.sinks.parquet import parquet_bytes
 from pipelines.sinks.webdataset import tar_bytes
 from pipelines.storage import Store
 from schemas.ids import video_id
 from schemas.info import CorpusInfo, TokenizerInfo, VideoCounts
-from schemas.layout import INFO_PATH, MANIFEST_PATH, QUARANTINE_PATH, STATISTICS_PATH, data_path
-from schemas.manifest import DataFile, TotalsBuilder, encode_manifest
-from schemas.quarantine import encode_quarantine
+from schemas.layout import data_path
+from schemas.manifest import DataFile, TotalsBuilder
 from schemas.statistics import (
     ElboAccumulator,
     RateRule,
@@ -98,6 +100,8 @@ def write_corpus(
         for kind in formats:
             path = data_path(kind, split="train", shard=0, part=part)
             data = tar_bytes(some) if kind == "webdataset" else _parquet(some, tokenizer)
+            if kind == "webdataset":
+                store.publish(path + INDEX_SUFFIX, energon_tar_index(data))
             store.publish(path, data)
             files.append(DataFile.of(path, data, rows=some, shard=0, format=kind))
     info = CorpusInfo(
@@ -123,10 +127,8 @@ def write_corpus(
         num_bytes=sum(file.bytes for file in files),
         reasons={},
     )
-    store.replace(QUARANTINE_PATH, encode_quarantine([]))
-    store.replace(STATISTICS_PATH, statistics.to_bytes())
-    store.replace(INFO_PATH, info.to_bytes())
-    store.replace(MANIFEST_PATH, encode_manifest(files))
+    with without_charts():
+        publish_heads(store, info, statistics, [], files)
     return store
 
 

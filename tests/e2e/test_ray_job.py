@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shlex
 import shutil
 import signal
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +21,7 @@ from clusters import RAY, call, free_ports
 from runs import PATIENCE_S, REPOSITORY, Finished, run_command, stored
 
 from benchmarks.processes import data_digests, descendants, wait_until
+from pipelines.stage_metrics import exported_names
 
 pytestmark = pytest.mark.ray
 
@@ -35,6 +39,16 @@ class Cluster:
     def ray(self, *arguments: str) -> str:
         return call([RAY, "job", *arguments], self.environment)
 
+    def metrics(self, stage: str) -> dict[str, float]:
+        """What Prometheus is told of a stage, where docs/recipes.md lets it look."""
+        discovery = self.folder / "ray" / "prom_metrics_service_discovery.json"
+        (found,) = json.loads(discovery.read_text())
+        urls = [f"http://{target}/metrics" for target in found["targets"]]
+        pages = [urllib.request.urlopen(url, timeout=PATIENCE_S).read().decode() for url in urls]
+        line = re.compile(r'^(ray_infotok_\w+){.*stage="([^"]+)".*} (\S+)$', re.MULTILINE)
+        lines = [found for page in pages for found in line.findall(page)]
+        return {name: float(value) for name, of, value in lines if of == stage}
+
     def submit(self, name: str, command: list[str], *, wait: bool = True) -> str:
         options = ["--submission-id", name, "--working-dir", "."]
         return self.ray("submit", *options, *([] if wait else ["--no-wait"]), "--", *command)
@@ -48,6 +62,7 @@ def cluster() -> Iterator[Cluster]:
         "INFOTOK_CLUSTER": str(folder),
         "INFOTOK_PORTS": str(free_ports(6)),
         "VENV": sys.prefix,
+        "RAY_metrics_report_interval_ms": "500",
     }
     try:
         printed = call([SCRIPT, "start", "--num-cpus=2"], environment)
@@ -72,6 +87,7 @@ def test_a_job_that_was_stopped_and_submitted_again_writes_the_same_corpus(
     for pid in descendants(cluster.head, "actor"):
         # Else the rest could be done before `ray job stop` has started.
         os.kill(pid, signal.SIGSTOP)
+    _check_metrics(cluster)
     begun = time.monotonic()
     assert "was stopped" in cluster.ray("stop", "first")
     assert "the same command goes on from here" in cluster.ray("logs", "first")
@@ -80,6 +96,23 @@ def test_a_job_that_was_stopped_and_submitted_again_writes_the_same_corpus(
 
     assert "succeeded" in cluster.submit("second", command)
     assert data_digests(output) == undisturbed.digests
+
+
+def _check_metrics(cluster: Cluster) -> None:
+    """The driver goes on saying how it stands."""
+    expected = exported_names() - {"ray_infotok_shards_total", "ray_infotok_quarantined_total"}
+
+    def is_told() -> bool:
+        told = cluster.metrics("analyse")
+        return told.keys() >= expected and (
+            2 <= told["ray_infotok_finished"] == told["ray_infotok_videos_total"]
+        )
+
+    wait_until(is_told, timeout_s=PATIENCE_S)
+    told = cluster.metrics("analyse")
+    assert told.keys() <= exported_names()
+    assert told["ray_infotok_planned"] == 11
+    assert told["ray_infotok_tokens_total"] > told["ray_infotok_windows_total"] > 0
 
 
 def test_a_submitted_job_takes_neither_environment_nor_history_along(cluster: Cluster) -> None:

@@ -34,9 +34,13 @@ def progress(clock: Clock, lines: list[str]) -> Progress:
 
 
 def started(clock: Clock, lines: list[str], **fields: Any) -> Progress:
-    control = RunControl(run_id="r", clock=clock, say=lines.append)
-    defaults: dict[str, Any] = {"total": 10, "total_bytes": 1000, "watchdog_s": 60}
-    progress = Progress(control=control, stage="analyse", interval_s=10, **{**defaults, **fields})
+    defaults: dict[str, Any] = {
+        "control": RunControl(run_id="r", clock=clock, say=lines.append),
+        "total": 10,
+        "total_bytes": 1000,
+        "watchdog_s": 60,
+    }
+    progress = Progress(stage="analyse", interval_s=10, **{**defaults, **fields})
     progress.start()
     return progress
 
@@ -45,6 +49,23 @@ def test_a_line_is_said_once_per_interval(progress: Progress, clock: Clock, line
     for _ in range(25):
         clock.now_s += 1
         progress.tick()
+    assert len(lines) == 2
+
+
+def test_who_watches_is_shown_the_stage_with_every_line(clock: Clock, lines: list[str]):
+    shown: list[int] = []
+    control = RunControl(
+        run_id="r",
+        clock=clock,
+        say=lines.append,
+        watch=lambda progress: shown.append(progress.done),
+    )
+    progress = started(clock, lines, control=control)
+    for _ in range(4):
+        progress.item_done(1)
+        clock.now_s += 5
+        progress.tick()
+    assert shown == [2, 4]
     assert len(lines) == 2
 
 
