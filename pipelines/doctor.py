@@ -154,8 +154,8 @@ def _weights(config: RunConfig) -> tuple[VideoCodec | None, Finding]:
         identity = chosen_tokenizer(config)
         check_windows(config, identity)
         device = _device(config)
-        dtype = named_dtype(config.tokenizer.dtype)
-        tokenizer = open_tokenizer(checkpoint, device=device, dtype=dtype)
+        wanted = named_dtype(config.tokenizer.dtype)
+        tokenizer = open_tokenizer(checkpoint, device=device, dtype=wanted)
     except (PipelineError, CheckpointError, ValueError) as error:
         return None, _bad(name, f"{checkpoint} cannot be used: {error}", advice)
     return tokenizer, _good(name, f"{checkpoint}, {identity.fingerprint[:16]}…, on {device}")

@@ -247,7 +247,7 @@ class Corpus:
     def _analysis_document(self, device: str) -> dict[str, Any]:
         document: dict[str, Any] = {
             "device": device,
-            "dtype": self.tokenizer.precision or self.config.tokenizer.dtype_on(device),
+            "dtype": self._dtype(device),
             "torch": torch.__version__,
         }
         if device == "cuda":
@@ -257,6 +257,12 @@ class Corpus:
             # So does the number of threads (measured: 36 against 27 of 957,600 golden pixels).
             document["cpu_threads"] = self.config.tokenizer.cpu_threads
         return document
+
+    def _dtype(self, device: str) -> str:
+        if self.tokenizer.precision is not None:
+            return self.tokenizer.precision
+        # Programs that take any precision are not cast unless it is asked for.
+        return self.config.tokenizer.dtype_on("cpu" if self.tokenizer.programs else device)
 
     def _work_folder(self, plan: Plan, device: str) -> WorkFolder:
         key = digest([plan.head.analysis, plan.head.tokenizer, device])

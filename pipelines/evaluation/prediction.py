@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Any, cast
 
 import numpy as np
@@ -56,8 +57,8 @@ def summarise_predictions(clips: Sequence[Clip]) -> PredictionSummary | None:
     predicted = [p.information_thw.ravel() for _, p in pairs]
     means = [np.array([np.mean(values, dtype=np.float64) for values in side])
              for side in (predicted, measured)]  # fmt: skip
-    with_decoder = sum(_cost(clip.analyse_ms, clip.analyse_cpu_ms) for clip, _ in pairs)
-    without = sum(_cost(p.analyse_ms, p.analyse_cpu_ms) for _, p in pairs)
+    with_decoder = median(_cost(clip.analyse_ms, clip.analyse_cpu_ms) for clip, _ in pairs)
+    without = median(_cost(p.analyse_ms, p.analyse_cpu_ms) for _, p in pairs)
     return PredictionSummary(
         spearman_mean=sum(known) / len(known) if known else None,
         spearman_pooled=spearman(np.concatenate(predicted), np.concatenate(measured)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -86,10 +87,10 @@ def outcome_of(
         ssim=_optional_mean(point.ssim for point in points),
         lpips=_optional_mean(point.lpips for point in points),
         fvd=_fvd(sources, [item.features for item in chosen]),
-        tokenise_ms=_mean(wall_ms for wall_ms, _ in times),
-        tokenise_cpu_ms=_optional_mean(cpu_ms for _, cpu_ms in times),
-        reconstruct_ms=_mean(point.reconstruct_ms for point in points),
-        reconstruct_cpu_ms=_optional_mean(point.reconstruct_cpu_ms for point in points),
+        tokenise_ms=median(wall_ms for wall_ms, _ in times),
+        tokenise_cpu_ms=_optional_median(cpu_ms for _, cpu_ms in times),
+        reconstruct_ms=median(point.reconstruct_ms for point in points),
+        reconstruct_cpu_ms=_optional_median(point.reconstruct_cpu_ms for point in points),
     )
 
 
@@ -144,3 +145,9 @@ def _optional_mean(values: Iterable[float | None]) -> float | None:
     found = list(values)
     known = [value for value in found if value is not None]
     return sum(known) / len(known) if len(known) == len(found) else None
+
+
+def _optional_median(values: Iterable[float | None]) -> float | None:
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return median(known) if len(known) == len(found) else None

@@ -155,8 +155,8 @@ def _adaptive(report: EvaluationReport) -> str:
         "Table 1: the same rate for all against adaptive",
         head,
         rows,
-        "NFE: encoder + decoder passes until the tokens are chosen. Times: wall (CPU), mean of a "
-        "clip.",
+        "NFE: encoder + decoder passes until the tokens are chosen. Times: wall (CPU), of "
+        "the median clip.",
     )
 
 

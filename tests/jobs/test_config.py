@@ -108,7 +108,7 @@ def test_every_unknown_key_is_named(tmp_path: Path):
         ("output.format=tar", "output.format: Input should be 'parquet', 'webdataset' or 'both'"),
         ("output.split=Train", "output.split: String should match pattern"),
         ("output.file_bytes=0", "output.file_bytes: Input should be greater than 0"),
-        ("tokenizer.dtype=int8", "tokenizer.dtype: Input should be 'float32' or 'bfloat16'"),
+        ("tokenizer.dtype=int8", "tokenizer.dtype: Input should be 'auto', 'float32'"),
         ("runtime.actors=0", "runtime.actors: Input should be greater than or equal to 1"),
         ("runtime.single_writer=maybe", "runtime.single_writer: Input should be a valid boolean"),
         ("limits.attempts=0", "limits.attempts: Input should be greater than or equal to 1"),
