@@ -105,10 +105,10 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[fl
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: cuda if there is one.")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16"]),
+    type=click.Choice(["float32", "float16", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="Precision of the network; bfloat16 on a GPU only.",
+    help="Precision of the network; half precision on a GPU only.",
 )
 @click.option(
     "--batch-size",

@@ -184,3 +184,10 @@ def test_what_decides_the_content_is_told_from_what_does_not():
     assert before.analysis_identity() == after.analysis_identity()
     assert before.tokens_identity() == after.tokens_identity()
     assert before.tokens_identity() != load_config(None, ["output.split=val"]).tokens_identity()
+
+
+def test_the_precision_follows_the_device_unless_it_is_said():
+    automatic, said = load_config().tokenizer, load_config(None, ["tokenizer.dtype=bfloat16"])
+    assert [automatic.dtype_on(device) for device in ("cpu", "cuda")] == ["float32", "float16"]
+    assert said.tokenizer.dtype_on("cuda") == "bfloat16"
+    assert said.analysis_identity() != load_config().analysis_identity()
