@@ -1,7 +1,7 @@
 """Pass one on actors that hold shares of GPUs: how Ray places them, without a GPU to hold.
 
 Ray counts GPUs that it is told of. The tokenizer here computes nothing, on the CPU; the real one is
-tested on a real GPU in `tests/infotok_core/test_fast.py` and `tests/pipelines/test_analyser_gpu.py`.
+tested on a real GPU by `infotok_core/test_fast.py` and `pipelines/test_analyser_gpu.py`.
 """
 
 from __future__ import annotations
