@@ -13,7 +13,8 @@ CPU-seconds, peak memory of the process and its requests by kind.
 videos through starts, units, receipts and their pack; ``rest`` finishes the other half; then
 ``statistics``, ``shard`` (what one task of pass two reads first), ``commits`` and ``finalise``.
 ``half`` and ``rest`` are set-up: they write packs without writing a receipt for each video before.
-``quick`` and ``names`` stand for ``plan`` and ``half`` where only a resume of millions is measured.
+``names`` stands for ``half`` where only a resume of millions is measured, ``quick`` for ``plan``
+before ``trust`` (it makes the ids up, so that a listing does not fit it).
 """
 
 from __future__ import annotations
