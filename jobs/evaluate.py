@@ -133,6 +133,12 @@ def _numbers(ctx: click.Context, param: click.Parameter, value: str) -> tuple[fl
     help="Rates 1/n .. n/n that search and optimum choose from (full sweep).",
 )
 @click.option(
+    "--exponent",
+    default=1.0,
+    show_default=True,
+    help="Of the ELBO in the router: 0.25, 0.5, 0.75, or 1 as in the paper.",
+)
+@click.option(
     "--grid-selection",
     type=click.Choice(["information", "r2l", "jump"]),
     default="information",
@@ -217,7 +223,7 @@ def _config(options: dict[str, Any]) -> tuple[EvaluationConfig, dict[str, Any]]:
             **{
                 name: options[name]
                 for name in ("rates", "sweep", "max_windows", "batch_size", "grid_points",
-                             "grid_selection", "measure_all")
+                             "grid_selection", "exponent", "measure_all")
             },
         )  # fmt: skip
     except ValueError as error:

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from schemas.rates import Exponent
+
 __all__ = [
     "AnalysisConfig",
     "DecodeLimits",
@@ -166,9 +168,17 @@ class RoutingConfig(_Frozen):
     """Use this E[ELBO] instead of the measured one (implies the paper's rule)."""
     min_rate: Annotated[float, Field(gt=0, le=1)] = 1 / 16
     """Least rate of a window; ``static`` has none."""
+    exponent: Exponent = 1.0
+    """N is proportional to ELBO ** exponent: 1 as in the paper; 0.25, 0.5 and 0.75 take less from
+    easy windows (docs/evaluation.md). For the exact budget alone."""
 
     @model_validator(mode="after")
     def _check(self) -> RoutingConfig:
+        exact = self.budget == "exact" and self.expected_elbo is None
+        if self.exponent != 1 and not (exact and self.router == "global_elbo"):
+            raise ValueError(
+                "routing.exponent other than 1 goes with router = global_elbo and budget = exact"
+            )
         # Said at the start, and not when pass one has taken its hours.
         if self.router == "global_elbo" and self.rate < self.min_rate:
             raise ValueError(
@@ -250,4 +260,8 @@ class RunConfig(_Frozen):
 
     def tokens_identity(self) -> dict[str, Any]:
         """Fields that decide what pass two writes, given pass one."""
-        return {"routing": self.routing.model_dump(), "output": self.output.model_dump()}
+        routing = self.routing.model_dump()
+        if self.routing.exponent == 1:
+            # Younger than the rest, as above.
+            del routing["exponent"]
+        return {"routing": routing, "output": self.output.model_dump()}

@@ -30,6 +30,6 @@ def rate_rule(config: RunConfig, statistics: ElboStatistics) -> RateRule:
     if routing.budget == "paper":
         return RateRule.paper(statistics.bins, **limits)
     try:
-        return solve_rule(statistics.bins, **limits)
+        return solve_rule(statistics.bins, **limits, exponent=routing.exponent)
     except ValueError as error:
         raise PipelineError(f"routing: {error}") from error

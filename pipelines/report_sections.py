@@ -50,7 +50,7 @@ def scatter(windows: Sequence[WindowFacts], info: CorpusInfo) -> str:
     svg = scatter_svg(
         [(window.elbo, window.rate) for window in dots],
         tips=[_tip(window) for window in dots],
-        curve=[(step, min(max(rule.scale * step, rule.min_rate), 1.0)) for step in steps],
+        curve=[(step, rule.rate_at(step)) for step in steps],
         axis=f"information: {info.elbo_unit}",
     )
     shown = "Each dot is a window"

@@ -46,7 +46,8 @@ def rule_text(rule: RateRule) -> str:
     """How windows got their rates, in a sentence."""
     if rule.budget == "static":
         return f"every window keeps {significant(rule.target)} of its tokens"
-    clip = f"clip({significant(rule.scale)} * elbo, {significant(rule.min_rate)}, 1)"
+    power = "" if rule.exponent == 1 else f" ** {rule.exponent:g}"
+    clip = f"clip({significant(rule.scale)} * elbo{power}, {significant(rule.min_rate)}, 1)"
     how = {
         "exact": f"scale solved so that the corpus keeps {significant(rule.target)}",
         "paper": f"scale = {significant(rule.target)} / mean window ELBO, clipping not made up for",

@@ -1,9 +1,10 @@
 """From the ELBO of a window to its number of tokens, by a rule that is solved once per corpus.
 
-A rule says ``rate_i = clip(scale * e_i, min_rate, 1)``. With ``exact`` the scale is solved so that
-the token-weighted mean of the clipped rates is the asked one; with ``paper`` it is rate / E[e]
-(Eq. 4), whose realised mean drifts as soon as windows clip. The solution is computed in rational
-numbers and rounded once: it does not depend on the order of the bins or on a maths library.
+A rule says ``rate_i = clip(scale * e_i ** exponent, min_rate, 1)``. With ``exact`` the scale is
+solved so that the token-weighted mean of the clipped rates is the asked one; with ``paper`` it is
+rate / E[e] (Eq. 4), whose realised mean drifts as soon as windows clip. The solution is computed in
+rational numbers and rounded once, powers are made of square roots: nothing depends on the order of
+the bins or on a maths library.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from schemas.bins import ElboBin, ElboBins, bin_bounds
 from schemas.documents import Part
 
 __all__ = [
+    "Exponent",
     "RateRule",
     "TokenDealer",
     "num_tokens",
@@ -30,17 +32,31 @@ __all__ = [
 _Share = Annotated[float, Field(gt=0, le=1)]
 _UNIT = Fraction(1, 1 << 24)
 
+Exponent = Annotated[float, Field(ge=0.25, le=1, multiple_of=0.25)]
+"""Of the ELBO in a rule; 1 in the paper. Quarters are what square roots give."""
 
-def window_rate(total: int, tokens: int, *, scale: float, min_rate: float) -> float:
-    """``clip(scale * e, min_rate, 1)`` of one window; it knows no `RateRule.zero_rate`.
+
+def window_rate(
+    total: int, tokens: int, *, scale: float, min_rate: float, exponent: float = 1.0
+) -> float:
+    """``clip(scale * e ** exponent, min_rate, 1)`` of one window, without `RateRule.zero_rate`.
 
     Args:
         total: `units.window_sum` of its information, in units of 2**-24.
         tokens: Its positions t*h*w.
-        scale: 1 / ELBO, >= 0.
+        scale: 1 / ELBO ** exponent, >= 0.
         min_rate: Least share of kept tokens.
+        exponent: An `Exponent`.
     """
-    return min(max(scale * math.ldexp(total / tokens, -24), min_rate), 1.0)
+    return min(max(scale * _power(math.ldexp(total / tokens, -24), exponent), min_rate), 1.0)
+
+
+def _power(elbo: float, exponent: float) -> float:
+    # IEEE 754 has one correct square root; of `pow` every library has its own.
+    if exponent == 1:
+        return elbo
+    half = math.sqrt(elbo)
+    return {0.25: math.sqrt(half), 0.5: half, 0.75: half * math.sqrt(half)}[exponent]
 
 
 def num_tokens(rate: float, cells: int) -> int:
@@ -54,11 +70,12 @@ class RateRule(Part):
     Attributes:
         budget: How it came about; ``expected`` is ``paper`` with a given mean.
         target: The asked token-weighted mean rate.
-        scale: In 1 / ELBO; 0 keeps every window at ``min_rate``.
+        scale: In 1 / ELBO ** exponent; 0 keeps every window at ``min_rate``.
         min_rate: Least rate of a window with information.
         zero_rate: Rate of a window without any (sum exactly 0): ``min_rate``, except where the
             target cannot be met otherwise. If no window has information, all get ``target``. If
             all others at rate 1 are not enough, these share what is left of the budget.
+        exponent: Of the ELBO. Below 1 rates lie closer together.
     """
 
     budget: Literal["exact", "paper", "expected", "static"]
@@ -66,6 +83,7 @@ class RateRule(Part):
     scale: Annotated[float, Field(ge=0)]
     min_rate: _Share
     zero_rate: _Share
+    exponent: Exponent = 1.0
 
     @classmethod
     def static(cls, rate: float) -> RateRule:
@@ -104,7 +122,15 @@ class RateRule(Part):
         """Rate in (0, 1] of one window; arguments as for `window_rate`."""
         if total == 0:
             return self.zero_rate
-        return window_rate(total, tokens, scale=self.scale, min_rate=self.min_rate)
+        return window_rate(
+            total, tokens, scale=self.scale, min_rate=self.min_rate, exponent=self.exponent
+        )
+
+    def rate_at(self, elbo: float) -> float:
+        """Rate of a window of this ELBO, for drawing."""
+        if elbo == 0 or self.budget == "static":
+            return self.zero_rate
+        return min(max(self.scale * _power(elbo, self.exponent), self.min_rate), 1.0)
 
 
 class TokenDealer:
@@ -152,7 +178,7 @@ def solve_scale(bins: ElboBins, *, rate: float, min_rate: float) -> float:
     return solve_rule(bins, rate=rate, min_rate=min_rate).scale
 
 
-def solve_rule(bins: ElboBins, *, rate: float, min_rate: float) -> RateRule:
+def solve_rule(bins: ElboBins, *, rate: float, min_rate: float, exponent: float = 1.0) -> RateRule:
     """The rule whose token-weighted mean rate over these windows is ``rate``.
 
     Each bin stands for its own mean. Only bins that straddle a clipping point are not exact then,
@@ -162,6 +188,7 @@ def solve_rule(bins: ElboBins, *, rate: float, min_rate: float) -> RateRule:
         bins: The corpus, or a sample of it.
         rate: Asked mean in [min_rate, 1].
         min_rate: Least rate of a window, in (0, 1].
+        exponent: Of the ELBO, an `Exponent`.
 
     Raises:
         ValueError: If ``rate`` is not in [min_rate, 1]: clipping makes every mean larger.
@@ -177,21 +204,33 @@ def solve_rule(bins: ElboBins, *, rate: float, min_rate: float) -> RateRule:
     zero_rate = min_rate
     if asked >= rich_tokens + floor * zero_tokens:
         # Even everything at rate 1 is not more than enough: saturate, the rest goes to black ones.
-        scale = 1 / bin_bounds(informative[0].key)[0] if informative else 0.0
+        lowest = bin_bounds(informative[0].key)[0] if informative else math.inf
+        scale = 1 / _power(float(lowest), exponent)
         if zero_tokens:
             zero_rate = float((asked - rich_tokens) / zero_tokens)
     else:
-        scale = float(_crossing(informative, asked - floor * zero_tokens, floor))
+        weights = [_weight(entry, exponent) for entry in informative]
+        scale = float(_crossing(informative, weights, asked - floor * zero_tokens, floor))
     return RateRule(
-        budget="exact", target=rate, scale=scale, min_rate=min_rate, zero_rate=zero_rate
-    )
+        budget="exact", target=rate, scale=scale, min_rate=min_rate, zero_rate=zero_rate,
+        exponent=exponent,
+    )  # fmt: skip
 
 
-def _crossing(bins: list[ElboBin], asked: Fraction, floor: Fraction) -> Fraction:
+def _weight(entry: ElboBin, exponent: float) -> int:
+    """Tokens of a bin times its mean ELBO ** exponent, in units of 2**-24."""
+    if exponent == 1:
+        return entry.weighted
+    mean = float(entry.weighted * _UNIT / entry.tokens)
+    return max(round(Fraction(_power(mean, exponent)) * entry.tokens / _UNIT), 1)
+
+
+def _crossing(
+    bins: list[ElboBin], weights: list[int], asked: Fraction, floor: Fraction
+) -> Fraction:
     """Solve ``sum clip(s * W_b, floor * T_b, T_b) = asked`` for s by walking along its corners."""
     corners: list[tuple[Fraction, int, Fraction]] = []
-    for entry in bins:
-        weight = entry.weighted
+    for entry, weight in zip(bins, weights, strict=True):
         per_token = Fraction(entry.tokens) / (weight * _UNIT)
         corners.append((floor * per_token, weight, -floor * entry.tokens))
         corners.append((per_token, -weight, Fraction(entry.tokens)))

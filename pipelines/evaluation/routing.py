@@ -75,7 +75,9 @@ def _predicted_assignments(clips: Sequence[Clip], config: EvaluationConfig) -> I
     for rate in config.rates:
         rules: dict[Router, RateRule] = {
             "static": RateRule.static(rate),
-            "global_latent": solve_rule(accumulator.freeze(), rate=rate, min_rate=config.min_rate),
+            "global_latent": solve_rule(
+                accumulator.freeze(), rate=rate, min_rate=config.min_rate, exponent=config.exponent
+            ),
         }
         for router, rule in rules.items():
             dealer = TokenDealer(rule)
@@ -95,7 +97,9 @@ def _counts(
     for rate in config.rates:
         rules: dict[Router, RateRule] = {
             "static": RateRule.static(rate),
-            "global_elbo": solve_rule(bins, rate=rate, min_rate=config.min_rate),
+            "global_elbo": solve_rule(
+                bins, rate=rate, min_rate=config.min_rate, exponent=config.exponent
+            ),
         }
         if config.sweep == "full":
             rules["global_elbo_paper"] = RateRule.paper(bins, rate=rate, min_rate=config.min_rate)

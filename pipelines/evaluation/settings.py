@@ -57,6 +57,8 @@ class EvaluationConfig:
     """Windows or decodes per call on a GPU; 1 on a CPU."""
     min_rate: float = MIN_RATE
     """Least rate of a clip by the global routers."""
+    exponent: float = 1.0
+    """Of the ELBO in the exact budget; a quarter, a half, three quarters, or 1 as in the paper."""
     grid_points: int = 16
     """Rates 1/n .. n/n of the full sweep's curves: what search and optimum choose from."""
     grid_selection: Selection = "information"
@@ -69,6 +71,8 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if not 0 < self.min_rate <= 1:
             raise ValueError(f"min_rate must be in (0, 1], not {self.min_rate}")
+        if self.exponent not in (0.25, 0.5, 0.75, 1):
+            raise ValueError(f"exponent must be 0.25, 0.5, 0.75 or 1, not {self.exponent}")
         if not self.rates or len(set(self.rates)) < len(self.rates):
             raise ValueError(f"rates must be some different numbers, not {self.rates}")
         wrong = [rate for rate in self.rates if not self.min_rate <= rate <= 1]

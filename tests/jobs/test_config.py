@@ -191,3 +191,13 @@ def test_the_precision_follows_the_device_unless_it_is_said():
     assert [automatic.dtype_on(device) for device in ("cpu", "cuda")] == ["float32", "float16"]
     assert said.tokenizer.dtype_on("cuda") == "bfloat16"
     assert said.analysis_identity() != load_config().analysis_identity()
+
+
+def test_an_exponent_goes_with_the_exact_budget_and_changes_pass_two_alone():
+    plain, flat = load_config(), load_config(None, ["routing.exponent=0.5"])
+    assert flat.analysis_identity() == plain.analysis_identity()
+    assert flat.tokens_identity() != plain.tokens_identity()
+    assert "exponent" not in plain.tokens_identity()["routing"]
+    for other in ("routing.budget=paper", "routing.router=static", "routing.expected_elbo=0.1"):
+        assert "exponent other than 1" in refused("routing.exponent=0.5", other)
+    assert "multiple of 0.25" in refused("routing.exponent=0.6")

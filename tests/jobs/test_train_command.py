@@ -251,7 +251,11 @@ def test_a_stop_that_goes_to_ray_as_well_is_quick(videos: Path, tmp_path: Path):
     endless = NETWORK + DATA + BASE.replace("steps = 2", "steps = 100_000")
     process = start(videos, output, "--workers", "2", recipe=endless)
     try:
+        # Ray hands on what a worker says a little later than the worker logs it.
         wait_for(process, output, '"step": 3,')
+        while "step 3/100000" not in output.with_suffix(".err").read_text():
+            assert process.poll() is None
+            time.sleep(0.1)
         os.killpg(process.pid, signal.SIGTERM)
         since = time.monotonic()
         process.communicate(timeout=100)

@@ -32,6 +32,33 @@ def test_the_exact_budget_is_realised_for_any_corpus(windows: Windows, rate: flo
     assert mean_rate(rule, windows) == pytest.approx(rate, rel=5e-4)
 
 
+@given(st.lists(window_sums(), min_size=1, max_size=12), rates, st.sampled_from([0.25, 0.5, 0.75]))
+def test_any_exponent_realises_the_budget_and_flatter_rates_lie_closer(
+    windows: Windows, rate: float, exponent: float
+):
+    bins = bins_of(windows)
+    rule = solve_rule(bins, rate=rate, min_rate=MIN_RATE, exponent=exponent)
+    assert rule.exponent == exponent
+    assert mean_rate(rule, windows) == pytest.approx(rate, rel=5e-4)
+    ordered = sorted(windows, key=lambda window: window[0] / window[1])
+    got = [rule.rate(*window) for window in ordered if window[0]]
+    assert got == sorted(got)
+    plain = solve_rule(bins, rate=rate, min_rate=MIN_RATE)
+    if len(got) > 1:
+        steep = [plain.rate(*window) for window in ordered if window[0]]
+        assert got[-1] / got[0] <= steep[-1] / steep[0] * (1 + 1e-3)
+
+
+def test_the_exponent_is_that_of_the_rates():
+    windows = [(1 << 20, 1000), (4 << 20, 1000)]
+    halves = solve_rule(bins_of(windows), rate=0.3, min_rate=MIN_RATE, exponent=0.5)
+    low, high = (halves.rate(*window) for window in windows)
+    assert high / low == pytest.approx(2, rel=1e-9)
+    assert halves.rate_at(4 * 2**20 / 1000 / 2**24) == pytest.approx(high)
+    with pytest.raises(ValueError, match="exponent"):
+        halves.model_validate(halves.model_dump() | {"exponent": 0.3})
+
+
 @given(st.lists(window_sums(), min_size=3, max_size=3), rates)
 def test_three_windows_with_heavy_clipping_realise_the_rate_in_tokens(
     windows: Windows, rate: float
