@@ -102,6 +102,19 @@ def test_a_given_expectation_replaces_the_measured_one(done: Analysed, tmp_path:
         assert row["rate_target"] == pytest.approx(rate, rel=1e-3)
 
 
+def test_an_exponent_keeps_the_budget_and_deals_it_out_more_evenly(done: Analysed, tmp_path: Path):
+    plain, flat = done.spec(tmp_path / "plain"), done.spec(tmp_path / "flat", exponent=0.5)
+    [steep_commit], [flat_commit] = write(plain), write(flat)
+    assert plain.key != flat.key
+    assert abs(flat_commit.totals.tokens - steep_commit.totals.tokens) <= 1
+    pairs = list(zip(rows_of(plain), rows_of(flat), strict=True))
+    spread = [np.std([row["num_tokens"] for row in side]) for side in zip(*pairs, strict=True)]
+    assert spread[1] < spread[0]
+    for _, row in pairs:
+        rate = min(max(flat.rule.scale * row["elbo"] ** 0.5, 1 / 16), 1.0)
+        assert abs(row["num_tokens"] - rate * CELLS) <= 1.1
+
+
 def test_another_rate_selects_from_the_same_order(done: Analysed, tmp_path: Path):
     half, quarter = done.spec(tmp_path / "half"), done.spec(tmp_path / "quarter", rate=0.25)
     write(half)

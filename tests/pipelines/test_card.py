@@ -181,6 +181,12 @@ def test_an_empty_corpus_has_a_card_and_a_report(corpus: Corpus):
     [
         (RateRule.static(0.25), "every window keeps 0.25"),
         (RateRule.expected(0.1, rate=0.5, min_rate=0.0625), "a given mean window ELBO"),
+        (
+            RateRule(
+                budget="exact", target=0.5, scale=2, min_rate=0.25, zero_rate=0.25, exponent=0.5
+            ),
+            "rate = clip(2 * elbo ** 0.5, 0.25, 1): scale solved",
+        ),
     ],
 )
 def test_a_rule_reads_as_a_sentence(rule: RateRule, words: str):
