@@ -63,7 +63,7 @@ def open_codec(checkpoint: str, device: str | None, *, dtype: str = "float32") -
         dtype: As the configuration names it.
 
     Raises:
-        PipelineError: If the checkpoint cannot be used.
+        PipelineError: If the checkpoint cannot be used, or not in this dtype on the device.
     """
     try:
         return open_tokenizer(
@@ -71,7 +71,7 @@ def open_codec(checkpoint: str, device: str | None, *, dtype: str = "float32") -
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             dtype=named_dtype(dtype),
         )
-    except CheckpointError as error:
+    except (CheckpointError, ValueError) as error:
         raise PipelineError(f"tokenizer: {error}") from error
 
 

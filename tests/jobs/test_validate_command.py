@@ -5,12 +5,15 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from corpora import Corpus, build_corpus, copy_of
 from video_corpora import SmallCorpus
 from videos import numbered_frame, write_video
 
 from jobs.cli import main
+from jobs.reading import open_codec
+from pipelines.errors import PipelineError
 from pipelines.storage import Store
 from schemas.layout import MANIFEST_PATH, RECONSTRUCTION_PATH
 from schemas.reconstruction import ReconstructionSample
@@ -111,3 +114,9 @@ def test_tokens_of_another_video_are_a_fault(small_corpus: SmallCorpus, tmp_path
 
 def _copy(small_corpus: SmallCorpus, tmp_path: Path) -> Path:
     return Path(shutil.copytree(small_corpus.parquet, tmp_path / "corpus"))
+
+
+def test_a_corpus_in_half_precision_cannot_be_encoded_again_on_a_cpu():
+    with pytest.raises(PipelineError, match="the CPU computes in float32 alone"):
+        open_codec("default", "cpu", dtype="float16")
+    assert open_codec("default", "cpu", dtype="auto").dtype == torch.float32
