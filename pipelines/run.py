@@ -105,7 +105,7 @@ class Corpus:
             return
         try:
             open_tokenizer(self.config.tokenizer.checkpoint, device=device)
-        except CheckpointError as error:
+        except (CheckpointError, ValueError) as error:
             raise PipelineError(f"tokenizer: {error}") from error
 
     def preview(self, input_url: str) -> dict[str, Any]:

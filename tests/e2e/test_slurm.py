@@ -18,7 +18,7 @@ from runs import PATIENCE_S, REPOSITORY, Finished, run_command, start, stored, u
 
 from benchmarks.processes import Session, data_digests
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 SRUN = """#!/usr/bin/env bash
 echo "srun $*" >>"$SLURM_STAND_IN"

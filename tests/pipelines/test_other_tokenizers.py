@@ -45,7 +45,11 @@ def test_a_vocabulary_that_does_not_fit_uint16_is_refused(tmp_path: Path):
         (["space.mode=keep"], {"spatial_compression": 32}, "multiples of 16, not 32"),
         ([], {"window": [9, 32, 32]}, "windows of 9x32x32 alone, not 33x256x256"),
         (["space.size=512"], {"max_grid": [9, 32, 32]}, r"\(9, 64, 64\) exceeds the embeddings"),
-        ([], {"precision": "bfloat16"}, r"bfloat16 alone: set tokenizer\.dtype = bfloat16"),
+        (
+            ["tokenizer.dtype=float32"],
+            {"precision": "bfloat16"},
+            r"bfloat16 alone: set tokenizer\.dtype = bfloat16",
+        ),
     ],
 )
 def test_windows_it_does_not_take_are_refused_before_anything_is_decoded(
