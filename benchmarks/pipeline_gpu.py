@@ -32,6 +32,7 @@ from pipeline import CpuMeter, copies_of, pass_one
 from infotok_core.checkpoint import save_directory
 from infotok_core.config import published
 from infotok_core.network import build_network
+from jobs.config import load_config
 from pipelines.config import RunConfig
 from pipelines.tokenizer_actor import load_tokenizer
 
@@ -53,7 +54,7 @@ def main() -> None:
             checkpoint = f"{scratch}/published"
             network = build_network(published(), seed=0)
             save_directory(network, Path(checkpoint), card="", dtype="float32")
-        config = configured(checkpoint, arguments.set)
+        config = load_config(None, arguments.set, {"tokenizer.checkpoint": checkpoint})
         bare = bare_rate(config)
         for gpus in arguments.gpus:
             folder = Path(scratch, str(gpus))
@@ -65,16 +66,6 @@ def main() -> None:
             rows.append(row)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
-
-
-def configured(checkpoint: str, assignments: list[str]) -> RunConfig:
-    """The defaults, a checkpoint, and what was set."""
-    document: dict[str, Any] = {"tokenizer": {"checkpoint": checkpoint}}
-    for assignment in assignments:
-        name, _, value = assignment.partition("=")
-        section, _, field = name.partition(".")
-        document.setdefault(section, {})[field] = value
-    return RunConfig.model_validate(document)
 
 
 def bare_rate(config: RunConfig) -> float:

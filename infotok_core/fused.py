@@ -18,7 +18,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-__all__ = ["add_bias", "applies", "moments", "norm_silu", "normalise"]
+__all__ = ["add_bias", "applies", "has_triton", "moments", "norm_silu", "normalise"]
 
 # Elements of a tile and tiles of a chunk: a chunk is 32 K elements, so that even one small frame
 # is spread over several of the card's multiprocessors.
@@ -28,7 +28,7 @@ _TILES = 8
 
 def applies(x: Tensor) -> bool:
     """Whether `norm_silu` takes this: on a GPU, under autocast, with Triton installed."""
-    return x.is_cuda and torch.is_autocast_enabled("cuda") and _has_triton()
+    return x.is_cuda and torch.is_autocast_enabled("cuda") and has_triton()
 
 
 def norm_silu(x_FLC: Tensor, weight_C: Tensor, bias_C: Tensor, *, eps: float, silu: bool) -> Tensor:
@@ -143,7 +143,8 @@ def _layout(length: int, channels: int) -> dict[str, int]:
 
 
 @functools.cache
-def _has_triton() -> bool:
+def has_triton() -> bool:
+    """Whether its kernels can be compiled; builds of torch for CPUs do not bring it."""
     return importlib.util.find_spec("triton") is not None
 
 

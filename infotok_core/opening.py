@@ -16,6 +16,7 @@ from infotok_core.code_space_files import (
 )
 from infotok_core.errors import CheckpointError
 from infotok_core.information import InformationSource
+from infotok_core.precision import default_dtype
 from infotok_core.programs import ProgramTokenizer, read_programs
 from infotok_core.shape import TokenShape, shape_of
 from infotok_core.tokenizer import Tokenizer, VideoCodec
@@ -68,9 +69,8 @@ def open_tokenizer(
         if holds_compressor(Path(source)):
             return open_code_space(source, device=device, dtype=dtype)
         return ProgramTokenizer.load(source, device=device, dtype=dtype)
-    if dtype is None:
-        dtype = torch.float32 if torch.device(device).type == "cpu" else torch.float16
-    return Tokenizer.load(source, device=device, dtype=dtype, information=information)
+    chosen = dtype or cast(torch.dtype, getattr(torch, default_dtype(torch.device(device).type)))
+    return Tokenizer.load(source, device=device, dtype=chosen, information=information)
 
 
 def named_dtype(name: str) -> torch.dtype | None:

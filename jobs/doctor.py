@@ -12,6 +12,7 @@ import click
 import ray
 import torch
 
+from jobs.machine import usable_cpus
 from jobs.options import config_from, configuration_options, work_option
 from pipelines.doctor import ClusterShape, Finding, Verdict, examine
 from pipelines.errors import PipelineError
@@ -59,8 +60,7 @@ def _line(finding: Finding) -> str:
 def _shape() -> ClusterShape:
     if "RAY_ADDRESS" not in os.environ:
         # What a local Ray would find.
-        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return ClusterShape(cpus=cpus or 1, gpus=torch.cuda.device_count(), nodes=1)
+        return ClusterShape(cpus=usable_cpus(), gpus=torch.cuda.device_count(), nodes=1)
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
     except ConnectionError as error:

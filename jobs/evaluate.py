@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import sys
@@ -22,6 +21,7 @@ from infotok_core.opening import open_tokenizer
 from infotok_core.perceptual import Lpips
 from jobs.config import load_config
 from jobs.evaluation_files import EvaluationFiles, read_evaluation
+from jobs.machine import usable_cpus
 from jobs.reading import reading, store_options
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.errors import PipelineError
@@ -231,18 +231,11 @@ def _config(options: dict[str, Any]) -> tuple[EvaluationConfig, dict[str, Any]]:
     if bool(options["lpips_vgg"]) != bool(options["lpips_heads"]):
         raise click.UsageError("LPIPS takes both: --lpips-vgg FILE and --lpips-heads FILE")
     settings = {name: options[name] for name in ("frames", "size", "dtype")}
-    settings["threads"] = options["threads"] or _cpus()
+    settings["threads"] = options["threads"] or usable_cpus()
     workers = options["workers"]
     return config, settings | {
-        "workers": min(_cpus(), _MAX_WORKERS) if workers is None else workers
+        "workers": min(usable_cpus(), _MAX_WORKERS) if workers is None else workers
     }
-
-
-def _cpus() -> int:
-    """Those that this process may use, which a container or a batch system keeps to a few."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _run_config(options: dict[str, Any]) -> RunConfig:
@@ -288,7 +281,7 @@ def _machine(device: torch.device) -> dict[str, str | int | float | None]:
     return {
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
-        "cpus": _cpus(),
+        "cpus": usable_cpus(),
         "device": torch.cuda.get_device_name(device) if cuda else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from infotok_core.precision import default_dtype
 from schemas.rates import Exponent
 
 __all__ = [
@@ -134,9 +135,7 @@ class TokenizerConfigRef(_Frozen):
 
     def dtype_on(self, device: str) -> str:
         """What a network computes in on ``cpu`` or ``cuda``."""
-        if self.dtype != "auto":
-            return self.dtype
-        return "float32" if device == "cpu" else "float16"
+        return default_dtype(device) if self.dtype == "auto" else self.dtype
 
 
 class AnalysisConfig(_Frozen):

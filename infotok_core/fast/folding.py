@@ -10,7 +10,7 @@ from torch import Tensor
 
 from infotok_core.layers import SpatialConv, TemporalConv
 
-__all__ = ["behind", "channels_last", "identity", "spatial", "taps_then", "temporal", "then"]
+__all__ = ["channels_last", "identity", "spatial", "taps_then", "temporal", "then", "through"]
 
 
 def channels_last(kernel_DCHW: Tensor, dtype: torch.dtype) -> Tensor:
@@ -37,12 +37,12 @@ def identity(bias_C: Tensor) -> Tensor:
     return torch.eye(len(bias_C), dtype=bias_C.dtype, device=bias_C.device)
 
 
-def behind(before_C: Tensor, taps_KCD: Tensor, bias_D: Tensor) -> tuple[Tensor, Tensor]:
-    """A causal convolution of what has lost the bias ``before``.
+def through(before_C: Tensor, taps_KCD: Tensor) -> Tensor:
+    """What a bias comes to behind a causal convolution that is applied to what lacks it, ``[D]``.
 
     Every tap sees a frame that should have it: the causal padding repeats a frame, it is no zero.
     """
-    return taps_KCD, bias_D + before_C @ taps_KCD.sum(0)
+    return before_C @ taps_KCD.sum(0)
 
 
 def then(

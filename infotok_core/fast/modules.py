@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from infotok_core.fast import ops
 from infotok_core.fast.folding import (
-    behind,
     channels_last,
     identity,
     spatial,
     taps_then,
     temporal,
     then,
+    through,
 )
 from infotok_core.layers import (
     Downsample,
@@ -89,9 +89,9 @@ class FastConvolutions(nn.Module):
         super().__init__()
         kernel_DCHW, bias_D = spatial(cast(SpatialConv, pair[0]))
         self.register_buffer("kernel", channels_last(kernel_DCHW, dtype))
-        taps_KCD, bias_D = behind(bias_D, *temporal(cast(TemporalConv, pair[1])))
+        taps_KCD, last_D = temporal(cast(TemporalConv, pair[1]))
         self.register_buffer("taps", taps_KCD.to(dtype))
-        self.register_buffer("bias", bias_D.float())
+        self.register_buffer("bias", (last_D + through(bias_D, taps_KCD)).float())
 
     kernel: Tensor
     taps: Tensor
@@ -157,7 +157,7 @@ class FastDownsample(nn.Module):
         if self.temporal:
             taps_KCD, bias_D = temporal(down.conv2)
             taps_KCD[1:] += identity(bias_D) / 2
-            taps_KCD, bias_D = behind(before, taps_KCD, bias_D)
+            bias_D = bias_D + through(before, taps_KCD)
             taps_KCD, bias_D = taps_then(taps_KCD, bias_D, *pointwise)
             self.register_buffer("taps", taps_KCD.to(dtype))
             self.register_buffer("bias", bias_D.float())
@@ -174,10 +174,7 @@ class FastDownsample(nn.Module):
             shift = None if self.temporal else self.shift
             y_NCHW = F.conv2d(fold_frames(x), self.kernel, shift, stride=2, padding=1)
             x = unfold_frames(y_NCHW, num_frames=x.shape[2])
-        if self.temporal:
-            y_BTLC, _ = ops.causal_conv(_rows(x), self.taps, self.bias, stride=2)
-            x = _video(y_BTLC, x.shape[3:])
-        return x
+        return _in_time(x, self.taps, self.bias, stride=2) if self.temporal else x
 
 
 class FastUpsample(nn.Module):
@@ -217,14 +214,21 @@ class FastUpsample(nn.Module):
         """See `Upsample`."""
         x = x_BCTHW
         if self.temporal:
-            y_BTLC, _ = ops.causal_conv(_rows(x), self.taps, self.bias, repeat=True)
-            x = _video(y_BTLC, x.shape[3:])
+            x = _in_time(x, self.taps, self.bias, repeat=True)
         return self._double(x) if self.spatial else x
 
     def _double(self, x_BCTHW: Tensor) -> Tensor:
         y_NDHW = F.conv2d(fold_frames(x_BCTHW), self.kernel, padding=1)
         out_FHWC = ops.double(y_NDHW.permute(0, 2, 3, 1).contiguous(), self.shift)
         return unfold_frames(out_FHWC.permute(0, 3, 1, 2), num_frames=x_BCTHW.shape[2])
+
+
+def _in_time(
+    x_BCTHW: Tensor, taps_KCD: Tensor, bias_D: Tensor, *, stride: int = 1, repeat: bool = False
+) -> Tensor:
+    """`ops.causal_conv` of a video."""
+    y_BTLD, _ = ops.causal_conv(_rows(x_BCTHW), taps_KCD, bias_D, stride=stride, repeat=repeat)
+    return _video(y_BTLD, x_BCTHW.shape[3:])
 
 
 def _rows(x_BCTHW: Tensor) -> Tensor:

@@ -6,12 +6,12 @@ Shapes: B windows, T frames, H rows, W columns; t, h, w latent grid.
 from __future__ import annotations
 
 import copy
-import importlib.util
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from infotok_core import fused
 from infotok_core.compressor import TransformerLayer
 from infotok_core.fast.modules import (
     FastConvolutions,
@@ -44,7 +44,7 @@ def accelerate(network: Network, *, device: torch.device, dtype: torch.dtype) ->
     Raises:
         ValueError: If Triton is not installed.
     """
-    if importlib.util.find_spec("triton") is None:
+    if not fused.has_triton():
         raise ValueError("half precision on a GPU needs triton: install it, or compute in float32")
     fast = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
     _replace(fast, dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from statistics import median
 from typing import Any
@@ -84,13 +84,13 @@ def outcome_of(
         psnr_db=_mean(point.psnr_db for point in points),
         psnr_pooled_db=psnr_db(sum(point.squared_error for point in points), pixels * _COLOURS),
         psnr_frames_db=_frame_mean(clips, points),
-        ssim=_optional_mean(point.ssim for point in points),
-        lpips=_optional_mean(point.lpips for point in points),
+        ssim=_optional(_mean, (point.ssim for point in points)),
+        lpips=_optional(_mean, (point.lpips for point in points)),
         fvd=_fvd(sources, [item.features for item in chosen]),
         tokenise_ms=median(wall_ms for wall_ms, _ in times),
-        tokenise_cpu_ms=_optional_median(cpu_ms for _, cpu_ms in times),
+        tokenise_cpu_ms=_optional(median, (cpu_ms for _, cpu_ms in times)),
         reconstruct_ms=median(point.reconstruct_ms for point in points),
-        reconstruct_cpu_ms=_optional_median(point.reconstruct_cpu_ms for point in points),
+        reconstruct_cpu_ms=_optional(median, (point.reconstruct_cpu_ms for point in points)),
     )
 
 
@@ -113,7 +113,7 @@ def _tokenise_ms(clip: Clip, passes: int, points: Sequence[Point]) -> tuple[floa
     # The analysis holds one of the decoder passes.
     extra = passes - 1
     wall_ms = clip.analyse_ms + extra * _mean(point.reconstruct_ms for point in points)
-    decode_ms = _optional_mean(point.reconstruct_cpu_ms for point in points)
+    decode_ms = _optional(_mean, (point.reconstruct_cpu_ms for point in points))
     if clip.analyse_cpu_ms is None or decode_ms is None:
         return max(wall_ms, 0.0), None
     return max(wall_ms, 0.0), max(clip.analyse_cpu_ms + extra * decode_ms, 0.0)
@@ -141,13 +141,10 @@ def _mean(values: Iterable[float]) -> float:
     return sum(found) / len(found)
 
 
-def _optional_mean(values: Iterable[float | None]) -> float | None:
+def _optional(
+    summary: Callable[[list[float]], float], values: Iterable[float | None]
+) -> float | None:
+    """None as soon as one is missing."""
     found = list(values)
     known = [value for value in found if value is not None]
-    return sum(known) / len(known) if len(known) == len(found) else None
-
-
-def _optional_median(values: Iterable[float | None]) -> float | None:
-    found = list(values)
-    known = [value for value in found if value is not None]
-    return median(known) if len(known) == len(found) else None
+    return summary(known) if len(known) == len(found) else None
