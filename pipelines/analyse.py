@@ -211,15 +211,19 @@ def _statuses(
                 compute=ray.data.TaskPoolStrategy(size=runtime.decoders),
                 num_cpus=1,
             )
-            .map_batches(
+            # Not the public name of it, which wants a number of rows for a GPU: to cut a block into
+            # them Ray copies the frames.
+            .map_batches_internal(
                 AnalyseUnits,
                 fn_constructor_kwargs={"spec": spec},
-                # Ray copies the frames of a block that it cuts into batches, and for a GPU it wants
-                # a number.
-                batch_size=runtime.units_per_call if gpu or runtime.units_per_call > 1 else None,
+                batch_size=runtime.units_per_call if runtime.units_per_call > 1 else None,
                 batch_format="pyarrow",
                 zero_copy_batch=True,
-                compute=ray.data.ActorPoolStrategy(size=num_actors(spec)),
+                compute=ray.data.ActorPoolStrategy(
+                    size=num_actors(spec),
+                    max_concurrent_calls_per_actor=runtime.calls_per_actor if gpu else 1,
+                    enable_true_multi_threading=True,
+                ),
                 # No CPU share: actors that hold every CPU leave none to decode (ray#44687).
                 num_cpus=0,
                 num_gpus=1 / runtime.actors_per_gpu if gpu else 0,

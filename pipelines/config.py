@@ -209,7 +209,10 @@ class RuntimeConfig(_Frozen):
     actors: Annotated[int, Field(ge=1)] | None = None
     """Tokenizer actors; None: ``actors_per_gpu`` for each GPU, or on CPU one per two cores."""
     actors_per_gpu: Annotated[int, Field(ge=1, le=8)] = 2
-    """Actors that share a GPU: while one takes blocks in and stores units, another computes."""
+    """Actors that share a GPU: what one of them does in Python alone, another computes through."""
+    calls_per_actor: Annotated[int, Field(ge=1, le=16)] = 4
+    """Blocks of units that an actor on a GPU works on at once: while some are taken in and stored,
+    the windows of the others fill its batches. On CPU one."""
     decoders: Annotated[int, Field(ge=1)] | None = None
     """Concurrent decode tasks; None: Ray decides from the free CPUs."""
     relist: bool = True
@@ -217,6 +220,7 @@ class RuntimeConfig(_Frozen):
     the plan; a video that changed is then set aside when it is decoded."""
     wave_videos: Annotated[int, Field(ge=1)] = 4096
     units_per_call: Annotated[int, Field(ge=1, le=64)] = 1
+    """Units that an actor takes in at once; 1: as they come, without a copy of their frames."""
     second_pass: Literal["reuse", "recompute"] = "reuse"
     watchdog_s: Annotated[float, Field(gt=0)] = 1800.0
     """Seconds without any progress before the run ends with its own exit code."""

@@ -33,7 +33,9 @@ class PinnedUpload:
         if self._buffers and self._buffers[0][0].shape != shape:
             self._buffers.clear()
         if len(self._buffers) < 2:
-            buffer, copied = torch.empty(shape, dtype=torch.uint8).pin_memory(), torch.cuda.Event()
+            buffer = torch.empty(shape, dtype=torch.uint8).pin_memory()
+            # Blocking: a thread that waits must not keep a core from the decoders.
+            copied = torch.cuda.Event(blocking=True)
         else:
             buffer, copied = self._buffers.pop(0)
             copied.synchronize()

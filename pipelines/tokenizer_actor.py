@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 import pyarrow as pa
 import torch
 
 from infotok_core.opening import named_dtype, open_tokenizer
-from pipelines.analyser import AnalysedUnit, UnitAnalyser, VideoTokenizer
+from pipelines.analyser import UnitAnalyser, VideoTokenizer
 from pipelines.config import RunConfig
 from pipelines.records import DecodedUnit, Status, statuses_to_table, table_to_units
 from pipelines.stages import StageSpec
+from pipelines.turns import Turns
 from pipelines.unit_status import failed_unit, stored_unit
 from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.ids import unit_id
+from schemas.windows import WindowAnalysis
 
 __all__ = ["AnalyseUnits", "load_tokenizer"]
+
+_STORING = 8
+"""Threads of an actor that note starts, pack units and store them."""
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +42,9 @@ def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
 class AnalyseUnits:
     """Unit rows in, unit objects stored, status rows out. Ray actor: loads the weights once.
 
-    Holds no state between calls, so Ray may replay a batch on another actor.
+    Ray may call from several threads; their windows share GPU batches, and while one waits for the
+    store the others keep the GPU busy. Nothing is kept from call to call, so Ray may replay one on
+    another actor.
     """
 
     def __init__(self, spec: StageSpec) -> None:
@@ -48,65 +55,68 @@ class AnalyseUnits:
         self._analyser = UnitAnalyser(
             load(spec.config, spec.device), batch_size=spec.config.tokenizer.batch_size
         )
+        self._turns = Turns()
+        self._storing = ThreadPoolExecutor(_STORING)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        """Status rows, one per row of ``batch``, of which ``units_per_call`` share GPU batches."""
-        limit, run_id = self._spec.config.limits.attempts, self._spec.run_id
-        done: list[Status] = []
-        ready: list[DecodedUnit] = []
-        for item in table_to_units(batch):
-            if isinstance(item, Status):
-                done.append(item)
-                continue
-            folder = PurePosixPath(item.path).parent.name
-            name = self._spec.work.start_name(folder, unit_id(item.video, item.unit_index))
-            attempt = self._spec.work.claim(name, run_id=run_id, limit=limit)
-            if attempt > 1:
-                # Whoever held it died. Alone it can only fail itself, not those it came with.
-                done.append(self._again(item, attempt))
-                if attempt <= limit:
-                    self._spec.work.release(name, run_id=run_id, starts=attempt)
-                continue
-            ready.append(item)
-            if len(ready) == self._spec.config.runtime.units_per_call:
-                done += self._settled(ready)
-                ready = []
-        if ready:
-            done += self._settled(ready)
+        """Status rows, one per row of ``batch``; a unit's when its object is stored."""
+        items = list(table_to_units(batch))
+        done = [item for item in items if isinstance(item, Status)]
+        units = [item for item in items if isinstance(item, DecodedUnit)]
+        with self._turns.together():
+            # A start is noted before it happens; here only that of a unit that has had none.
+            claims = self._storing.map(lambda unit: self._claim(unit, limit=1), units)
+            first = [unit for unit, start in zip(units, claims, strict=True) if start == 1]
+            done += self._first(first)
+        known = set(map(id, first))
+        for unit in units:
+            if id(unit) not in known:
+                # Whoever held it died. Alone it can only fail itself, not those beside it.
+                with self._turns.alone():
+                    done.append(self._again(unit))
         yield statuses_to_table(done)
 
-    def _settled(self, units: Sequence[DecodedUnit]) -> list[Status]:
-        return [self._settle(result) for result in self._analysed(units)]
+    def _first(self, units: Sequence[DecodedUnit]) -> list[Status]:
+        futures = [
+            self._storing.submit(self._settle, unit, windows)
+            for unit, windows in zip(units, self._analyser.windows(units), strict=True)
+        ]
+        return [future.result() for future in futures]
 
-    def _again(self, unit: DecodedUnit, attempt: int) -> Status:
-        # The actor before may have died after it stored the unit.
-        with contextlib.suppress(FileNotFoundError):
-            return stored_unit(unit.path, unit.video, unit.unit_index, self._read(unit.path))
+    def _again(self, unit: DecodedUnit) -> Status:
         limit = self._spec.config.limits.attempts
-        if attempt > limit:
-            detail = f"workers died {limit} times while they held unit {unit.unit_index}"
-            failure = _failure(FailureReason.WORKER_LOST, detail)
-            return failed_unit(unit.video, unit.unit_index, failure)
-        return self._settle(self._analysed([unit])[0])
-
-    def _analysed(self, units: Sequence[DecodedUnit]) -> list[AnalysedUnit]:
-        """Units as one batch or, if that fails, each on its own."""
+        start = self._claim(unit, limit=limit)
         try:
-            return list(self._analyser.analyse(units))
-        except torch.AcceleratorError:
-            # The GPU's context is lost with it: only another process can go on.
-            raise
-        except Exception as error:
-            log.exception("analysing %d units failed", len(units))
-            if len(units) == 1:
-                memory = isinstance(error, MemoryError)
-                reason = FailureReason.OUT_OF_MEMORY if memory else FailureReason.INTERNAL
-                failure = _failure(reason, repr(error))
-                return [AnalysedUnit(unit=units[0], failure=failure)]
-        return [result for unit in units for result in self._analysed([unit])]
+            # The actor before may have died after it stored the unit.
+            data = self._read(unit.path)
+        except FileNotFoundError:
+            if start > limit:
+                detail = f"workers died {limit} times while they held unit {unit.unit_index}"
+                failure = _failure(FailureReason.WORKER_LOST, detail)
+                return failed_unit(unit.video, unit.unit_index, failure)
+            [windows] = self._analyser.windows([unit])
+            status = self._settle(unit, windows)
+        else:
+            status = stored_unit(unit.path, unit.video, unit.unit_index, data)
+        if start <= limit:
+            self._spec.work.release(self._start_name(unit), run_id=self._spec.run_id, starts=start)
+        return status
 
-    def _settle(self, result: AnalysedUnit) -> Status:
-        unit = result.unit
+    def _claim(self, unit: DecodedUnit, *, limit: int) -> int:
+        name = self._start_name(unit)
+        return self._spec.work.claim(name, run_id=self._spec.run_id, limit=limit)
+
+    def _start_name(self, unit: DecodedUnit) -> str:
+        folder = PurePosixPath(unit.path).parent.name
+        return self._spec.work.start_name(folder, unit_id(unit.video, unit.unit_index))
+
+    def _settle(self, unit: DecodedUnit, windows: Sequence[WindowAnalysis] | Exception) -> Status:
+        """Store a unit's object; the row that says so, or why there is none."""
+        if isinstance(windows, Exception):
+            memory = isinstance(windows, MemoryError)
+            reason = FailureReason.OUT_OF_MEMORY if memory else FailureReason.INTERNAL
+            return failed_unit(unit.video, unit.unit_index, _failure(reason, repr(windows)))
+        result = self._analyser.encode(unit, windows)
         if result.failure is not None:
             return failed_unit(unit.video, unit.unit_index, result.failure)
         store = self._spec.work.store

@@ -11,37 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from units import CountingTokenizer, frames, make_tokenizer, unit_of
 
-from infotok_core.checkpoint import Checkpoint, fingerprint
-from infotok_core.config import TokenizerConfig, TransformerConfig
-from infotok_core.network import build_network
 from infotok_core.tokenizer import Analysis, Tokenizer
 from pipelines.analyser import UnitAnalyser
 from pipelines.records import DecodedUnit
 from pipelines.unit_status import describe_unit
 from schemas.failures import FailureReason, FailureStage
 from schemas.units import decode_unit, window_sum
-from schemas.windows import WindowSpan
-
-FRAMES = 9
-CONFIG = TokenizerConfig(
-    channels=4,
-    channels_mult=(1, 2, 2),
-    num_res_blocks=1,
-    patch_size=2,
-    z_channels=16,
-    levels=(8, 8, 8, 5, 5, 5),
-    spatial_compression=8,
-    temporal_compression=4,
-    transformer=TransformerConfig(
-        hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=1, heads=2, init_std=0.3
-    ),
-)
-
-
-def make_tokenizer() -> Tokenizer:
-    network = build_network(CONFIG, seed=1).eval()
-    return Tokenizer(Checkpoint(network=network, fingerprint=fingerprint(network), ema_loss=None))
 
 
 @pytest.fixture(scope="module")
@@ -67,58 +44,6 @@ class SpoiledTokenizer:
             if not window.any():
                 information[row, 1, 0, 0] = self._value
         return Analysis(codes_Bthw=analysis.codes_Bthw, information_Bthw=information)
-
-
-class CountingTokenizer:
-    """On a device that takes batches: gives every window its number, and knows no pixels.
-
-    The device is torch's ``meta``, which has shapes and no memory; how many windows of one batch
-    fit is said by ``room``.
-    """
-
-    def __init__(self, room: int = 64) -> None:
-        self.fingerprint = "c" * 64
-        self.device = torch.device("meta")
-        self.config = CONFIG
-        self.room = room
-        self.batches: list[tuple[int, ...]] = []
-
-    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
-        batch, frames, height, width, _ = video_u8_BTHWC.shape
-        if batch > self.room:
-            raise torch.cuda.OutOfMemoryError(f"{batch} windows")
-        first = sum(shape[0] for shape in self.batches)
-        self.batches.append(tuple(video_u8_BTHWC.shape))
-        numbers = torch.arange(first, first + batch).view(batch, 1, 1, 1)
-        codes = numbers.expand(batch, 1 + (frames - 1) // 4, height // 8, width // 8)
-        return Analysis(codes_Bthw=codes, information_Bthw=codes.float())
-
-
-def frames(seed: int, height: int = 16, width: int = 16) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (FRAMES, height, width, 3), np.uint8)
-
-
-def unit_of(
-    windows: Sequence[np.ndarray], *, index: int = 0, valid: Sequence[int] | None = None
-) -> DecodedUnit:
-    spans = tuple(
-        WindowSpan(
-            window_index=number,
-            start_frame=FRAMES * number,
-            num_frames=count,
-            start_time_s=float(number),
-            end_time_s=number + 1.0,
-        )
-        for number, count in enumerate(valid or [FRAMES] * len(windows))
-    )
-    return DecodedUnit(
-        video=f"{index:032x}",
-        unit_index=0,
-        path=f"units/{index}",
-        spans=spans,
-        frames_NTHWC=np.stack(windows),
-    )
 
 
 UNITS = [
@@ -239,9 +164,9 @@ def numbers_of(analyser: UnitAnalyser, units: Sequence[DecodedUnit]) -> list[lis
 def test_batches_cross_units_and_are_padded_to_one_size():
     tokenizer = CountingTokenizer()
     found = numbers_of(UnitAnalyser(tokenizer, batch_size=4), UNITS)
-    # Two shapes: five windows of 16 x 16 in two batches, three of 24 x 16 in one.
-    assert tokenizer.batches == [(4, 9, 16, 16, 3)] * 2 + [(4, 9, 24, 16, 3)]
-    assert found == [[0, 1, 2], [8], [3, 4], [9, 10]]
+    # Two shapes, what has waited longest first: five windows of 16 x 16, three of 24 x 16.
+    assert tokenizer.batches == [(4, 9, 16, 16, 3), (4, 9, 24, 16, 3), (4, 9, 16, 16, 3)]
+    assert found == [[0, 1, 2], [4], [3, 8], [5, 6]]
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.integers(1, 7), st.integers(1, 8))

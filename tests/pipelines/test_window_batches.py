@@ -1,0 +1,112 @@
+"""Windows of many callers in batches of one size, and what one caller's misfortune costs others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from units import CountingTokenizer, frames, unit_of
+
+from infotok_core.tokenizer import Analysis
+from pipelines.window_batches import WindowBatches
+from schemas.windows import WindowAnalysis
+
+Results = Iterator[Sequence[WindowAnalysis] | Exception]
+BLACK = np.zeros_like(frames(0))
+
+
+class ChoosyTokenizer(CountingTokenizer):
+    """Refuses a batch with a black window."""
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        if not video_u8_BTHWC.flatten(1).any(1).all():
+            raise ValueError("black")
+        return super().analyse(video_u8_BTHWC)
+
+
+class LostTokenizer(CountingTokenizer):
+    """On a GPU that fails with the second batch."""
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        if self.batches:
+            raise torch.AcceleratorError("an illegal memory access was encountered")
+        return super().analyse(video_u8_BTHWC)
+
+
+def numbers(results: Results) -> list[list[int]]:
+    """The number that each window of each unit was given."""
+    found: list[list[int]] = []
+    for windows in results:
+        assert not isinstance(windows, Exception)
+        found.append([int(window.codes.flat[0]) for window in windows])
+    return found
+
+
+def test_windows_of_different_callers_share_a_batch():
+    tokenizer = CountingTokenizer()
+    batches = WindowBatches(tokenizer, batch_size=4)
+    first = batches.analyse([unit_of([frames(0)] * 2)])
+    second = batches.analyse([unit_of([frames(1)] * 3, index=1)])
+    assert numbers(second) == [[2, 3, 4]]
+    assert numbers(first) == [[0, 1]]
+    assert [shape[0] for shape in tokenizer.batches] == [4, 4]
+
+
+def test_a_batch_that_is_not_full_waits_while_the_gpu_has_another():
+    # Others may bring windows meanwhile: padding costs as much as they do.
+    tokenizer = CountingTokenizer()
+    batches = WindowBatches(tokenizer, batch_size=4)
+    first = batches.analyse([unit_of([frames(0)] * 4), unit_of([frames(0)], index=1)])
+    next(first)
+    assert len(tokenizer.batches) == 1
+    second = batches.analyse([unit_of([frames(0)] * 3, index=2)])
+    assert numbers(second) == [[5, 6, 7]]
+    assert numbers(first) == [[4]]
+
+
+@given(st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=6), st.integers(1, 7))
+@settings(max_examples=20)
+def test_every_window_of_every_thread_gets_a_result_of_its_own(
+    calls: list[list[int]], batch_size: int
+):
+    tokenizer = CountingTokenizer()
+    batches = WindowBatches(tokenizer, batch_size=batch_size)
+
+    def call(counts: list[int]) -> list[list[int]]:
+        units = [unit_of([frames(0)] * count, index=index) for index, count in enumerate(counts)]
+        return numbers(batches.analyse(units))
+
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(call, calls))
+    assert [[len(unit) for unit in call] for call in found] == calls
+    flat = [number for call in found for unit in call for number in unit]
+    assert len(set(flat)) == len(flat)
+    assert {shape[0] for shape in tokenizer.batches} <= {batch_size}
+
+
+def test_a_unit_that_the_tokenizer_refuses_fails_alone():
+    batches = WindowBatches(ChoosyTokenizer(), batch_size=4)
+    good, bad, other = batches.analyse(
+        [
+            unit_of([frames(1)] * 3),
+            unit_of([frames(1), BLACK, frames(1)], index=1),
+            unit_of([frames(1)] * 2, index=2),
+        ]
+    )
+    assert isinstance(bad, ValueError)
+    assert numbers(iter([good, other])) == [[0, 1, 2], [4, 5]]
+
+
+def test_a_lost_gpu_is_lost_to_every_caller():
+    batches = WindowBatches(LostTokenizer(), batch_size=4)
+    first = batches.analyse([unit_of([frames(0)] * 8)])
+    second = batches.analyse([unit_of([frames(0)], index=1)])
+    for results in (first, second, batches.analyse([unit_of([frames(0)], index=2)])):
+        with pytest.raises(torch.AcceleratorError):
+            next(results)
