@@ -27,7 +27,7 @@ import psutil
 import pyarrow.parquet as pq
 import torch
 import webdataset
-from pipeline import CpuMeter
+from meters import CpuMeter
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("INFOTOK_SHARED", ROOT.parent / "shared"))

@@ -20,14 +20,14 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import ray
 import torch
+from meters import CpuMeter
 from torch import Tensor
 
 from infotok_core.config import TokenizerConfig, mini
@@ -44,15 +44,6 @@ from pipelines.sources import open_source, source_url
 from pipelines.stages import StageSpec
 from pipelines.storage import Store
 from pipelines.work import WorkFolder
-
-_KINDS = {
-    "decode_worker": "decoding process",
-    "ray::MapBatches": "decode task",
-    "ray::MapWorker": "tokenizer actor",
-}
-"""Parts of command lines. A worker of Ray is called after what it does; the rest is Ray's own."""
-_DRIVER, _RAY = "driver", "Ray's own processes"
-_LOOK_S = 0.25
 
 
 class NoTokenizer:
@@ -76,61 +67,6 @@ def load_nothing(config: RunConfig, device: str) -> NoTokenizer:
     del config, device
     torch.set_num_threads(1)
     return NoTokenizer()
-
-
-class CpuMeter:
-    """CPU-seconds of this process and of everything below it, by kind; its own are left out.
-
-    Looks at them again and again, because the seconds of a process that ends are lost: Ray does not
-    wait for its workers.
-    """
-
-    def __init__(self) -> None:
-        self._kinds: dict[int, str] = {}
-        self._before: dict[int, float] = {}
-        self._seconds: dict[int, float] = {}
-        self._own_s = 0.0
-
-    @contextmanager
-    def watching(self) -> Generator[None]:
-        """Look until the block ends; what processes used before it does not count."""
-        self._look()
-        self._before = self._seconds.copy()
-        stop = threading.Event()
-
-        def watch() -> None:
-            while not stop.wait(_LOOK_S):
-                self._look()
-                self._own_s = time.thread_time()
-
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            thread.join()
-            self._look()
-
-    def totals(self) -> Counter[str]:
-        """Seconds by kind, up to the last look."""
-        totals: Counter[str] = Counter()
-        for pid, seconds in self._seconds.items():
-            totals[self._kinds[pid]] += seconds - self._before.get(pid, 0.0)
-        totals[_DRIVER] -= self._own_s
-        return totals
-
-    def _look(self) -> None:
-        me = psutil.Process()
-        self._kinds[me.pid] = _DRIVER
-        for process in [me, *me.children(recursive=True)]:
-            with contextlib.suppress(psutil.Error):
-                times = process.cpu_times()
-                if self._kinds.get(process.pid, _RAY) == _RAY:
-                    line = " ".join(process.cmdline())
-                    kinds = (kind for part, kind in _KINDS.items() if part in line)
-                    self._kinds[process.pid] = next(kinds, _RAY)
-                self._seconds[process.pid] = times.user + times.system
 
 
 def plain_loop(plan: Plan, config: RunConfig) -> tuple[int, float]:
@@ -203,18 +139,29 @@ def _minus(these: Counter[str], those: Counter[str]) -> Counter[str]:
     return Counter({kind: these[kind] - those[kind] for kind in these | those})
 
 
+def copy_videos(source: Path, count: int, folder: Path) -> None:
+    """Some copies of each video in a new folder; they share the bytes on the disk."""
+    folder.mkdir(parents=True)
+    for file in sorted(path for path in source.rglob("*") if path.is_file()):
+        first = folder / f"0-{file.name}"
+        shutil.copyfile(file, first)
+        for copy in range(1, count):
+            (folder / f"{copy}-{file.name}").hardlink_to(first)
+
+
+def planned(videos: Path, work: Path, config: RunConfig) -> tuple[Plan, RunConfig, Store]:
+    """A plan of the videos in a work folder."""
+    store = Store(str(work))
+    listed = open_source(str(videos), config.source, config.source_storage)
+    return ensure_plan(listed, config, tokenizer="0" * 64, work=store), config, store
+
+
 def copies_of(
     source: Path, count: int, folder: Path, config: RunConfig
 ) -> tuple[Plan, RunConfig, Store]:
     """Some copies of each video, planned."""
-    videos = folder / "videos"
-    videos.mkdir(parents=True)
-    for file in sorted(path for path in source.rglob("*") if path.is_file()):
-        for copy in range(count):
-            shutil.copyfile(file, videos / f"{copy}-{file.name}")
-    work = Store(str(folder / "work"))
-    listed = open_source(str(videos), config.source, config.source_storage)
-    return ensure_plan(listed, config, tokenizer="0" * 64, work=work), config, work
+    copy_videos(source, count, folder / "videos")
+    return planned(folder / "videos", folder / "work", config)
 
 
 def main() -> None:

@@ -1,33 +1,41 @@
-"""Whether pass one keeps GPUs busy: windows per second of the pipeline beside the bare network's.
+"""Whether pass one keeps GPUs busy, and what it takes: the pipeline beside the bare network.
 
-    python benchmarks/pipeline_gpu.py INPUT [--copies 20] [--gpus 1 2] [--checkpoint default]
-        [--set runtime.actors_per_gpu=2]... [--json FILE]
+    python benchmarks/pipeline_gpu.py --input 256p=DIR [--input 1080p=DIR]... [--gpus 1 2]
+        [--checkpoint default|published|PATH] [--seconds 40 | --copies N] [--set NAME=VALUE]...
+        [--json FILE] [--device cpu]
 
-Copies every video of INPUT, runs pass one (decode, encode, store) with the real tokenizer on a
-local Ray with so many GPUs, and counts between a fifth and nine tenths of its windows, when
-everything has started and nothing has run out. The bare rate is that of the same tokenizer on a
-batch that lies on the GPU already. `--checkpoint published` is the published network with random
-weights.
+A row for each number of GPUs and each folder of videos. The videos are decoded once in this process
+(what decoding costs, and how many copies run for so many seconds), the copies go through pass one
+(decode, encode, store) on a local Ray, and everything is measured between a fifth and nine tenths
+of the windows: after everything has started, before anything has run out. The bare rate is that of
+the same tokenizer on a batch that lies on the GPU already; it also compiles what the actors find
+compiled. `--checkpoint published` is the published network with random weights. Runs on more than
+the first number of GPUs are compared with those on the first, unit object by unit object.
+
+The bottleneck is named by the first of these that holds: `network` (0.95 of the bare rate is
+reached); `cores` (0.9 of them are busy, with what uses most); `decoders` (0.9 of what the decode
+tasks at a time could use); `padding` (a kernel runs 0.9 of the time, but batches are not full);
+`GPU` (a kernel runs 0.9 of the time); `hand-over` (all of them wait for one another).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
+import math
+import os
 import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 import ray
 import torch
-from pipeline import CpuMeter, copies_of, pass_one
+from meters import BatchTimes, CpuMeter, gpu_use, looking
+from pipeline import copy_videos, pass_one, plain_loop, planned
 
 from infotok_core.checkpoint import save_directory
 from infotok_core.config import published
@@ -35,134 +43,238 @@ from infotok_core.network import build_network
 from jobs.config import load_config
 from pipelines.config import RunConfig
 from pipelines.tokenizer_actor import load_tokenizer
+from schemas.units import decode_unit
+
+_STRETCH = (0.2, 0.9)
+_CPU_LOOK_S = 1.0
+_STORE_BYTES = 8 << 30
+"""Of Ray: what was decoded before the GPUs were there must not be what is measured."""
+_REACHED, _BUSY = 0.95, 0.9
 
 
 def main() -> None:
-    """Measure and print a row for each number of GPUs."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("input", type=Path)
-    parser.add_argument("--copies", type=int, default=20)
+    """Measure, print and write down a row for each number of GPUs and folder."""
+    arguments = _arguments()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        config = _config(arguments, scratch)
+        bare = bare_rate(config, arguments.device)
+        fewest = min(arguments.gpus)
+        sources = [
+            prepare(label, Path(folder), scratch / label, config, bare=bare * fewest,
+                    seconds=arguments.seconds, copies=arguments.copies)
+            for label, folder in (given.split("=", 1) for given in arguments.input)
+        ]  # fmt: skip
+        for run, gpus in enumerate(arguments.gpus):
+            _start_ray(gpus, arguments.device)
+            for source in sources:
+                row = measure(source, run, gpus, config, arguments.device, bare)
+                row["checkpoint"] = arguments.checkpoint
+                first = next((old for old in rows if old["input"] == source.name), None)
+                if first is not None:
+                    row["times_the_first"] = round(row["clips_per_s"] / first["clips_per_s"], 3)
+                    row |= compare(source.work(0), source.work(run))
+                print(json.dumps(row), flush=True)
+                rows.append(row)
+                if arguments.json:
+                    arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+            ray.shutdown()
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--input", action="append", required=True, metavar="NAME=DIR")
     parser.add_argument("--gpus", type=int, nargs="+", default=[1])
     parser.add_argument("--checkpoint", default="default")
+    parser.add_argument("--seconds", type=float, default=40.0)
+    parser.add_argument("--copies", type=int)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory() as scratch:
-        checkpoint = arguments.checkpoint
-        if checkpoint == "published":
-            checkpoint = f"{scratch}/published"
-            network = build_network(published(), seed=0)
-            save_directory(network, Path(checkpoint), card="", dtype="float32")
-        config = load_config(None, arguments.set, {"tokenizer.checkpoint": checkpoint})
-        bare = bare_rate(config)
-        for gpus in arguments.gpus:
-            folder = Path(scratch, str(gpus))
-            row = measure(arguments.input, arguments.copies, gpus, config, folder)
-            row["checkpoint"], row["bare_windows_per_s"] = arguments.checkpoint, round(bare, 1)
-            row["share_of_bare"] = round(row["clips_per_s"] / (bare * gpus), 3)
-            row["cores_per_gpu_at_bare_rate"] = round(row["cpu_ms_per_window"] * bare / 1000, 1)
-            print(json.dumps(row), flush=True)
-            rows.append(row)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if arguments.device == "cpu":
+        arguments.gpus = [0] * len(arguments.gpus)
+    return arguments
 
 
-def bare_rate(config: RunConfig) -> float:
+def _config(arguments: argparse.Namespace, scratch: Path) -> RunConfig:
+    checkpoint = arguments.checkpoint
+    if checkpoint == "published":
+        checkpoint = str(scratch / "published")
+        network = build_network(published(), seed=0)
+        save_directory(network, Path(checkpoint), card="", dtype="float32")
+    # One wave: each starts its actors anew.
+    settings = ["runtime.wave_videos=1000000", *arguments.set]
+    return load_config(None, settings, {"tokenizer.checkpoint": checkpoint})
+
+
+def _start_ray(gpus: int, device: str) -> None:
+    ray.init(
+        num_gpus=gpus, include_dashboard=False, logging_level="ERROR",
+        object_store_memory=_STORE_BYTES if device == "cuda" else None,
+    )  # fmt: skip
+
+
+def bare_rate(config: RunConfig, device: str) -> float:
     """Windows per second of the tokenizer alone, on a batch that is there."""
-    tokenizer = load_tokenizer(config, "cuda")
+    if device == "cpu":
+        torch.set_num_threads(config.tokenizer.cpu_threads)
+    tokenizer = load_tokenizer(config, device)
     size, frames = config.space.size, config.window.frames
-    shape = (config.tokenizer.batch_size, frames, size, size, 3)
-    batch = torch.randint(0, 256, shape, dtype=torch.uint8, device="cuda")
+    gpu = device == "cuda"
+    shape = (config.tokenizer.batch_size if gpu else 1, frames, size, size, 3)
+    batch = torch.randint(0, 256, shape, dtype=torch.uint8, device=device)
     seconds = 0.0
-    for repeats in (2, 20):
-        torch.cuda.synchronize()
+    for repeats in (2, 20) if gpu else (1, 2):
         start = time.perf_counter()
         for _ in range(repeats):
             tokenizer.analyse(batch)
-        torch.cuda.synchronize()
+        if gpu:
+            torch.cuda.synchronize()
         seconds = (time.perf_counter() - start) / repeats
     del tokenizer
-    torch.cuda.empty_cache()
+    if gpu:
+        torch.cuda.empty_cache()
     return len(batch) / seconds
 
 
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Copies of the videos of a folder, and what decoding them costs in one process."""
+
+    name: str
+    folder: Path
+    copies: int
+    decode_ms: float
+
+    @property
+    def videos(self) -> Path:
+        """The copies."""
+        return self.folder / "videos"
+
+    def work(self, run: int) -> Path:
+        """The work folder of a run, from 0."""
+        return self.folder / f"work-{run}"
+
+
+def prepare(
+    name: str, given: Path, folder: Path, config: RunConfig, *, bare: float, seconds: float,
+    copies: int | None,
+) -> Source:  # fmt: skip
+    """Decode once, then copy so often that it lasts.
+
+    Args:
+        bare: Windows per second that the network would take.
+        seconds: How long a run should be.
+        copies: Instead.
+    """
+    copy_videos(given, 1, folder / "once")
+    plan, _, _ = planned(folder / "once", folder / "plan", config)
+    windows, decode_s = plain_loop(plan, config)
+    if copies is None:
+        # The pipeline costs half of decoding on top of it.
+        decoders = config.runtime.decoders or os.cpu_count() or 1
+        rate = min(bare, decoders * windows / (1.5 * decode_s))
+        copies = math.ceil(seconds * rate / windows)
+    copy_videos(given, copies, folder / "videos")
+    return Source(name=name, folder=folder, copies=copies, decode_ms=1000 * decode_s / windows)
+
+
 def measure(
-    source: Path, copies: int, gpus: int, config: RunConfig, folder: Path
+    source: Source, run: int, gpus: int, config: RunConfig, device: str, bare: float
 ) -> dict[str, Any]:
     """Pass one over the copies on so many GPUs."""
-    plan, config, work = copies_of(source, copies, folder, config)
-    ray.init(num_gpus=gpus, include_dashboard=False, logging_level="ERROR")
-    meter, began = CpuMeter(), time.monotonic()
-    progress, run = pass_one(plan, config, work, device="cuda", load=None)
-    with meter.watching(), looking(progress.counts) as looks, gpu_use(gpus) as busy:
-        run()
-    wall_s = time.monotonic() - began
-    ray.shutdown()
-    windows = progress.counts["windows"]
-    inner = [look for look in looks if 0.2 * windows <= look[1] <= 0.9 * windows]
+    plan, _, work = planned(source.videos, source.work(run), config)
+    batches = BatchTimes(str(source.folder / f"batches-{run}"))
+    meter, began = CpuMeter(_CPU_LOOK_S), time.monotonic()
+    progress, pass_ = pass_one(plan, config, work, device=device, load=batches)
+    with ExitStack() as stack:
+        stack.enter_context(meter.watching())
+        looks = stack.enter_context(looking(lambda: progress.counts["windows"]))
+        kernels = stack.enter_context(gpu_use(gpus))
+        pass_()
+    wall_s, windows = time.monotonic() - began, progress.counts["windows"]
+    low, high = (windows * share for share in _STRETCH)
+    inner = [look for look in looks if low <= look[1] <= high]
+    if len(inner) < 2 or inner[0][1] == inner[-1][1]:
+        raise SystemExit(f"{windows} windows are too few to measure: more --copies or --seconds")
     (from_s, first), (to_s, last) = inner[0], inner[-1]
+    used = [share for when, share in kernels if from_s <= when <= to_s]
+    batch_size = config.tokenizer.batch_size if gpus else 1
+    slots = batches.between(from_s, to_s) * batch_size
     rate = (last - first) / (to_s - from_s)
-    used = [share for when, share in busy if from_s <= when <= to_s]
-    cpu = meter.totals()
-    frames = config.window.frames
+    row = {
+        "input": source.name, "gpus": gpus, "date": time.strftime("%Y-%m-%d"),
+        "gpu": torch.cuda.get_device_name() if gpus else None,
+        "videos": plan.head.videos, "set_aside": progress.quarantined, "windows": windows,
+        "wall_s": round(wall_s, 1), "stretch_s": round(to_s - from_s, 1),
+        "clips_per_s": round(rate, 1), "frames_per_s": round(rate * config.window.frames),
+        "video_hours_per_day_per_gpu_at_30_fps": round(
+            rate * config.window.frames / 30 * 24 / max(gpus, 1)
+        ),
+        "bare_clips_per_s": round(bare, 1), "share_of_bare": round(rate / bare / max(gpus, 1), 3),
+        "gpu_busy": round(sum(used) / len(used), 3) if used else None,
+        "batches_filled": round((last - first) / max(slots, 1), 3),
+        **_cpu(meter.per_second(from_s, to_s), rate, bare, config),
+        "plain_decode_cpu_ms": round(source.decode_ms, 1),
+        "dtype": config.tokenizer.dtype_on(device), "batch_size": batch_size,
+        "settings": config.runtime.model_dump(
+            include={"actors_per_gpu", "calls_per_actor", "units_per_call"}
+        ),
+    }  # fmt: skip
+    return row | {"bottleneck": bottleneck(row)}
+
+
+def _cpu(used: dict[str, float], rate: float, bare: float, config: RunConfig) -> dict[str, Any]:
+    """What the CPUs did: ``used`` of them by kind, at so many windows per second."""
+    cores = psutil.cpu_count() or 1
+    decoders = config.runtime.decoders or cores
+    decoding = used.get("decoding process", 0.0) + used.get("decode task", 0.0)
+    total = sum(used.values())
     return {
-        "input": source.name, "gpus": gpus, "gpu": torch.cuda.get_device_name(),
-        "cores": psutil.cpu_count(), "date": time.strftime("%Y-%m-%d"),
-        "videos": plan.head.videos, "windows": windows, "wall_s": round(wall_s, 1),
-        "clips_per_s": round(rate, 1), "frames_per_s": round(rate * frames),
-        "video_hours_per_day_per_gpu_at_30_fps": round(rate * frames / 30 * 24 / gpus),
-        "measured_s": round(to_s - from_s, 1),
-        "gpu_busy": round(sum(used) / max(len(used), 1) / 100, 3),
-        "cpu_ms_per_window": round(1000 * cpu.total() / windows, 1),
-        "cpu_ms_by_kind": {k: round(1000 * s / windows, 1) for k, s in cpu.most_common()},
-        "cores_busy": round(cpu.total() / wall_s / (psutil.cpu_count() or 1), 3),
-        "settings": config.runtime.model_dump(include={"actors_per_gpu", "units_per_call"}),
-        "dtype": config.tokenizer.dtype_on("cuda"), "batch_size": config.tokenizer.batch_size,
+        "cores": cores, "cores_busy": round(total / cores, 3),
+        "decoders": decoders, "decoders_busy": round(decoding / decoders, 3),
+        "cpu_ms_per_window": round(1000 * total / rate, 1),
+        "cpu_ms_by_kind": {kind: round(1000 * part / rate, 1) for kind, part in used.items()},
+        "cores_per_gpu_at_bare_rate": round(total / rate * bare, 1),
     }  # fmt: skip
 
 
-@contextmanager
-def looking(counts: Counter[str]) -> Generator[list[tuple[float, int]]]:
-    """(Time, windows so far), several times a second, until the block ends."""
-    looks: list[tuple[float, int]] = []
-    stop = threading.Event()
-
-    def look() -> None:
-        while not stop.wait(0.2):
-            looks.append((time.monotonic(), counts["windows"]))
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield looks
-    finally:
-        stop.set()
-        thread.join()
+def bottleneck(row: dict[str, Any]) -> str:
+    """What holds the pipeline back, by the rule at the top of this file."""
+    busy = row["gpu_busy"] or 0.0
+    most = next(iter(row["cpu_ms_by_kind"]))
+    cases = (
+        ("network", row["share_of_bare"] >= _REACHED),
+        (f"cores: {most}", row["cores_busy"] >= _BUSY),
+        ("decoders", row["decoders_busy"] >= _BUSY),
+        ("padding", busy >= _BUSY > row["batches_filled"]),
+        ("GPU", busy >= _BUSY),
+    )
+    return next((name for name, holds in cases if holds), "hand-over")
 
 
-@contextmanager
-def gpu_use(gpus: int) -> Generator[list[tuple[float, float]]]:
-    """(Time, per cent of it in which a kernel ran), as the driver says for each GPU."""
-    query = ["nvidia-smi", "--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits",
-             "-lms", "500"]  # fmt: skip
-    seen: list[tuple[float, float]] = []
-    process = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
+def compare(first: Path, second: Path) -> dict[str, Any]:
+    """Unit objects of two runs, byte for byte; those that differ, token for token."""
+    names = [_unit_objects(work) for work in (first, second)]
+    equal = different = 0
+    for name in names[0] & names[1]:
+        one, other = ((work / name).read_bytes() for work in (first, second))
+        equal += one == other
+        if one != other:
+            pairs = zip(decode_unit(one), decode_unit(other), strict=True)
+            different += sum(int((a.codes != b.codes).sum()) for a, b in pairs)
+    return {
+        "units": len(names[0] | names[1]), "units_equal_to_first": equal,
+        "tokens_different": different,
+    }  # fmt: skip
 
-    def read() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            index, share = line.split(",")
-            if int(index) < gpus:
-                seen.append((time.monotonic(), float(share)))
 
-    thread = threading.Thread(target=read)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        process.terminate()
-        thread.join()
+def _unit_objects(work: Path) -> set[Path]:
+    return {path.relative_to(work) for path in (work / "units").rglob("*.parquet")}
 
 
 if __name__ == "__main__":
