@@ -15,12 +15,15 @@ __all__ = ["PinnedUpload"]
 class PinnedUpload:
     """Stacks windows in one of two page-locked buffers in turn and copies them without waiting.
 
+    The copy has a stream of its own: a GPU copies one batch while it computes another.
+
     Args:
         device: A GPU.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._stream = torch.cuda.Stream(device)
         self._buffers: list[tuple[Tensor, torch.cuda.Event]] = []
 
     def __call__(self, frames: Sequence[NDArray[np.uint8]]) -> Tensor:
@@ -40,8 +43,12 @@ class PinnedUpload:
             buffer, copied = self._buffers.pop(0)
             copied.synchronize()
         np.stack(frames, out=buffer.numpy())
-        with torch.cuda.device(self._device):
+        with torch.cuda.stream(self._stream):
             there = buffer.to(self._device, non_blocking=True)
             copied.record()
         self._buffers.append((buffer, copied))
+        current = torch.cuda.current_stream(self._device)
+        current.wait_event(copied)
+        # Its memory must not be given away before the current stream is through with it.
+        there.record_stream(current)
         return there

@@ -5,7 +5,7 @@ time. On a GPU a batch always has the same padded size and one shape, across uni
 callers; each result is put back by the position it was taken from.
 
 There is no thread of its own: of the callers that wait, one at a time drives the tokenizer, for
-all of them, until its own unit is through.
+all of them, a batch each time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from threading import Lock
+from threading import Condition, Lock
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -92,7 +92,8 @@ class WindowBatches:
         self._batch_size = batch_size if tokenizer.device.type != "cpu" else 1
         self._gpu = tokenizer.device.type == "cuda"
         self._upload = PinnedUpload(tokenizer.device) if self._gpu else _batch_of
-        self._drives = Lock()
+        self._turn = Condition()
+        self._driven = False
         self._ahead: _Launched | None = None
         self._lost: BaseException | None = None
         self._queues = Lock()
@@ -119,22 +120,33 @@ class WindowBatches:
         return map(self._result, asked)
 
     def _result(self, asked: _Asked) -> Sequence[WindowAnalysis] | Exception:
-        with self._drives:
-            self._drive(asked)
+        with self._turn:
+            while not asked.is_done:
+                if self._lost is not None:
+                    raise self._lost
+                if self._driven:
+                    self._turn.wait()
+                    continue
+                self._driven = True
+                try:
+                    self._drive()
+                finally:
+                    self._driven = False
+                    self._turn.notify_all()
         if asked.error is not None:
             return asked.error
         return [asked.windows[index] for index in range(len(asked.unit.spans))]
 
-    def _drive(self, asked: _Asked) -> None:
-        while not asked.is_done:
-            if self._lost is not None:
-                raise self._lost
-            try:
-                self._step()
-            except BaseException as error:
-                # What was on the GPU, of whomever, is in nobody's hands any more.
-                self._lost = error
-                raise
+    def _drive(self) -> None:
+        self._turn.release()
+        try:
+            self._step()
+        except BaseException as error:
+            # What was on the GPU, of whomever, is in nobody's hands any more.
+            self._lost = error
+            raise
+        finally:
+            self._turn.acquire()
 
     def _step(self) -> None:
         """Hand the GPU a batch, then sort the one before, which was computed meanwhile."""
@@ -147,7 +159,7 @@ class WindowBatches:
     def _take(self) -> Sequence[_Window]:
         """The windows that have waited longest, of one shape.
 
-        None while they are too few for a batch and the GPU has another one to go on with.
+        Nothing while they are too few for a batch and the GPU has another one to go on with.
         """
         with self._queues:
             waiting = [window for window in self._waiting if window.asked.error is None]
@@ -198,11 +210,26 @@ class WindowBatches:
         return _Launched(batch, codes_Bthw, information_Bthw, arrived)
 
     def _collect(self, launched: _Launched) -> None:
+        try:
+            self._sort(launched)
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:  # noqa: BLE001  of a network whose answer is none
+            self._failed(launched.batch, error)
+
+    def _sort(self, launched: _Launched) -> None:
+        """Give each window what was found for it.
+
+        Raises:
+            ValueError: If that are not tokens of a window.
+        """
         if launched.arrived is not None:
             launched.arrived.synchronize()
         codes = launched.codes_Bthw.numpy().astype(np.uint16)
         information = _half(launched.information_Bthw.numpy())
-        assert len(launched.batch) <= codes.shape[0] == information.shape[0]
+        if not len(launched.batch) <= codes.shape[0] == information.shape[0]:
+            counts = [len(launched.batch), codes.shape[0], information.shape[0]]
+            raise ValueError(f"windows, their codes and their information are {counts}")
         temporal = self._tokenizer.config.temporal_compression
         for row, (asked, position, _) in enumerate(launched.batch):
             span = asked.unit.spans[position]

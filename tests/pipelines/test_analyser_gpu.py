@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -64,6 +65,18 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(little_memory, caplog
     assert not caplog.records
     other = UnitAnalyser(tokenizer, batch_size=sizes[-1])
     assert [result.data for result in other.analyse(units)] == halved
+
+
+def test_calls_at_the_same_time_give_the_bytes_of_one_after_another():
+    units = [unit_of(number, seed=number) for number in (3, 1, 6, 2, 5, 4, 9, 2)]
+    tokenizer = Tokenizer(load_checkpoint("default"), device="cuda", dtype=torch.float16)
+    analyser = UnitAnalyser(tokenizer, batch_size=8)
+    expected = [[result.data for result in analyser.analyse([unit])] for unit in units]
+    shared = UnitAnalyser(tokenizer, batch_size=8)
+    for _ in range(3):
+        with ThreadPoolExecutor(4) as threads:
+            found = threads.map(lambda unit: list(shared.analyse([unit])), units)
+            assert [[result.data for result in results] for results in found] == expected
 
 
 def test_uploads_in_flight_do_not_overwrite_each_other():

@@ -30,6 +30,15 @@ class ChoosyTokenizer(CountingTokenizer):
         return super().analyse(video_u8_BTHWC)
 
 
+class ConfusedTokenizer(CountingTokenizer):
+    """Says too little of a batch with a black window."""
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        if video_u8_BTHWC.flatten(1).any(1).all():
+            return super().analyse(video_u8_BTHWC)
+        return Analysis(codes_Bthw=torch.zeros(1, 3, 2, 2), information_Bthw=torch.zeros(0))
+
+
 class LostTokenizer(CountingTokenizer):
     """On a GPU that fails with the second batch."""
 
@@ -90,8 +99,9 @@ def test_every_window_of_every_thread_gets_a_result_of_its_own(
     assert {shape[0] for shape in tokenizer.batches} <= {batch_size}
 
 
-def test_a_unit_that_the_tokenizer_refuses_fails_alone():
-    batches = WindowBatches(ChoosyTokenizer(), batch_size=4)
+@pytest.mark.parametrize("tokenizer", [ChoosyTokenizer(), ConfusedTokenizer()])
+def test_a_unit_that_the_tokenizer_cannot_analyse_fails_alone(tokenizer: CountingTokenizer):
+    batches = WindowBatches(tokenizer, batch_size=4)
     good, bad, other = batches.analyse(
         [
             unit_of([frames(1)] * 3),
