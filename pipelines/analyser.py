@@ -27,17 +27,16 @@ class AnalysedUnit:
 
 
 class UnitAnalyser:
-    """Runs a tokenizer over units of any video, in batches that cross their borders.
-
-    Threads may share one: their windows then share batches too (see `WindowBatches`).
+    """Runs a tokenizer over units of any video; threads may call at the same time.
 
     Args:
         batch_size: Windows per GPU batch.
+        shared: Whether units may share one; see `WindowBatches`.
     """
 
-    def __init__(self, tokenizer: VideoTokenizer, *, batch_size: int) -> None:
+    def __init__(self, tokenizer: VideoTokenizer, *, batch_size: int, shared: bool = False) -> None:
         self._tokenizer = tokenizer
-        self._batches = WindowBatches(tokenizer, batch_size=batch_size)
+        self._batches = WindowBatches(tokenizer, batch_size=batch_size, shared=shared)
 
     def windows(
         self, units: Sequence[DecodedUnit]

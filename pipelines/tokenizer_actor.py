@@ -42,18 +42,19 @@ def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
 class AnalyseUnits:
     """Unit rows in, unit objects stored, status rows out. Ray actor: loads the weights once.
 
-    Ray may call from several threads; their windows share GPU batches, and while one waits for the
-    store the others keep the GPU busy. Nothing is kept from call to call, so Ray may replay one on
-    another actor.
+    Ray may call from several threads: while one waits for the store the others keep the GPU busy.
+    Nothing is kept from call to call, so Ray may replay one on another actor.
     """
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
         if spec.device == "cpu":
             torch.set_num_threads(spec.config.tokenizer.cpu_threads)
-        load = spec.load or load_tokenizer
+        load, settings = spec.load or load_tokenizer, spec.config.tokenizer
         self._analyser = UnitAnalyser(
-            load(spec.config, spec.device), batch_size=spec.config.tokenizer.batch_size
+            load(spec.config, spec.device),
+            batch_size=settings.batch_size,
+            shared=settings.share_batches,
         )
         self._turns = Turns()
         self._storing = ThreadPoolExecutor(_STORING)

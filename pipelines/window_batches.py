@@ -1,8 +1,10 @@
 """Windows of many units, from many threads, through one tokenizer in batches of one size.
 
 Results must not depend on which windows happen to share a batch. On a CPU windows run one at a
-time. On a GPU a batch always has the same padded size and one shape, across units, videos and
-callers; each result is put back by the position it was taken from.
+time. On a GPU a batch always has the same padded size and one shape, and holds windows of one unit,
+in order: then each has its place in a batch whatever else is going on, and kernels that depend on
+the place give the same result every time. Batches can be shared by units, videos and callers; each
+result is put back by the position it was taken from.
 
 There is no thread of its own: of the callers that wait, one at a time drives the tokenizer, for
 all of them, a batch each time.
@@ -83,12 +85,14 @@ class WindowBatches:
     """Analyses windows; any thread may call.
 
     Args:
-        batch_size: Windows per GPU batch; where too few wait it is padded. Halved, for good, when
-            the GPU runs out of memory.
+        batch_size: Windows per GPU batch; where there are too few it is padded. Halved, for good,
+            when the GPU runs out of memory.
+        shared: Whether windows of several units may share one.
     """
 
-    def __init__(self, tokenizer: VideoTokenizer, *, batch_size: int) -> None:
+    def __init__(self, tokenizer: VideoTokenizer, *, batch_size: int, shared: bool = False) -> None:
         self._tokenizer = tokenizer
+        self._shared = shared
         self._batch_size = batch_size if tokenizer.device.type != "cpu" else 1
         self._gpu = tokenizer.device.type == "cuda"
         self._upload = PinnedUpload(tokenizer.device) if self._gpu else _batch_of
@@ -157,20 +161,24 @@ class WindowBatches:
             self._collect(before)
 
     def _take(self) -> Sequence[_Window]:
-        """The windows that have waited longest, of one shape.
+        """The windows that have waited longest, of one unit or, if they share, of one shape.
 
-        Nothing while they are too few for a batch and the GPU has another one to go on with.
+        Nothing while they are too few for a shared batch and the GPU has another to go on with.
         """
         with self._queues:
             waiting = [window for window in self._waiting if window.asked.error is None]
-            shape = waiting[0].frames_THWC.shape if waiting else ()
-            same = [window for window in waiting if window.frames_THWC.shape == shape]
-            batch = same[: self._batch_size]
-            if len(batch) < self._batch_size and self._ahead is not None:
+            batch = [window for window in waiting if self._go_together(waiting[0], window)]
+            batch = batch[: self._batch_size]
+            if self._shared and len(batch) < self._batch_size and self._ahead is not None:
                 batch = []
             taken = set(map(id, batch))
             self._waiting = [window for window in waiting if id(window) not in taken]
         return batch
+
+    def _go_together(self, first: _Window, other: _Window) -> bool:
+        if self._shared:
+            return other.frames_THWC.shape == first.frames_THWC.shape
+        return other.asked is first.asked
 
     def _launch(self, batch: Sequence[_Window]) -> _Launched | None:
         """None if it failed: then its windows wait again, or their units are settled."""

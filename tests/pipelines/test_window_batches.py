@@ -59,7 +59,7 @@ def numbers(results: Results) -> list[list[int]]:
 
 def test_windows_of_different_callers_share_a_batch():
     tokenizer = CountingTokenizer()
-    batches = WindowBatches(tokenizer, batch_size=4)
+    batches = WindowBatches(tokenizer, batch_size=4, shared=True)
     first = batches.analyse([unit_of([frames(0)] * 2)])
     second = batches.analyse([unit_of([frames(1)] * 3, index=1)])
     assert numbers(second) == [[2, 3, 4]]
@@ -70,7 +70,7 @@ def test_windows_of_different_callers_share_a_batch():
 def test_a_batch_that_is_not_full_waits_while_the_gpu_has_another():
     # Others may bring windows meanwhile: padding costs as much as they do.
     tokenizer = CountingTokenizer()
-    batches = WindowBatches(tokenizer, batch_size=4)
+    batches = WindowBatches(tokenizer, batch_size=4, shared=True)
     first = batches.analyse([unit_of([frames(0)] * 4), unit_of([frames(0)], index=1)])
     next(first)
     assert len(tokenizer.batches) == 1
@@ -79,13 +79,17 @@ def test_a_batch_that_is_not_full_waits_while_the_gpu_has_another():
     assert numbers(first) == [[4]]
 
 
-@given(st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=6), st.integers(1, 7))
+@given(
+    st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=6),
+    st.integers(1, 7),
+    st.booleans(),
+)
 @settings(max_examples=20)
 def test_every_window_of_every_thread_gets_a_result_of_its_own(
-    calls: list[list[int]], batch_size: int
+    calls: list[list[int]], batch_size: int, shared: bool
 ):
     tokenizer = CountingTokenizer()
-    batches = WindowBatches(tokenizer, batch_size=batch_size)
+    batches = WindowBatches(tokenizer, batch_size=batch_size, shared=shared)
 
     def call(counts: list[int]) -> list[list[int]]:
         units = [unit_of([frames(0)] * count, index=index) for index, count in enumerate(counts)]
@@ -97,6 +101,32 @@ def test_every_window_of_every_thread_gets_a_result_of_its_own(
     flat = [number for call in found for unit in call for number in unit]
     assert len(set(flat)) == len(flat)
     assert {shape[0] for shape in tokenizer.batches} <= {batch_size}
+
+
+class PlaceTokenizer(CountingTokenizer):
+    """Gives every window its place in the batch, as kernels do that depend on it."""
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        self.batches.clear()
+        return super().analyse(video_u8_BTHWC)
+
+
+@given(st.lists(st.lists(st.integers(1, 9), max_size=3), min_size=1, max_size=6), st.integers(1, 7))
+@settings(max_examples=20)
+def test_a_window_has_the_same_place_in_a_batch_whatever_else_is_going_on(
+    calls: list[list[int]], batch_size: int
+):
+    batches = WindowBatches(PlaceTokenizer(), batch_size=batch_size)
+
+    def call(counts: list[int]) -> list[list[int]]:
+        units = [unit_of([frames(0)] * count, index=index) for index, count in enumerate(counts)]
+        return numbers(batches.analyse(units))
+
+    with ThreadPoolExecutor(6) as threads:
+        found = list(threads.map(call, calls))
+    assert found == [
+        [[place % batch_size for place in range(count)] for count in counts] for counts in calls
+    ]
 
 
 @pytest.mark.parametrize("tokenizer", [ChoosyTokenizer(), ConfusedTokenizer()])
