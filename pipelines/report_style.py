@@ -34,6 +34,9 @@ code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
   border-radius: 12px; overflow: hidden; background: var(--line);
 }
 .tiles div { flex: 1 1 132px; padding: 14px 16px; background: var(--card); }
+.tiles div:first-child:nth-last-child(n + 8), .tiles div:nth-last-child(n + 8) ~ div {
+  flex-basis: max(132px, 22%);
+}
 .tiles dt { color: var(--soft); font-size: 13px; }
 .tiles dd { margin: 2px 0 0; font-size: 22px; font-weight: 620; white-space: nowrap; }
 .tiles small { display: block; color: var(--soft); font-size: 12px; font-weight: 400; }

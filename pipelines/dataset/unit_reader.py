@@ -45,12 +45,14 @@ class UnitReader:
             in every process. A tar has no checksums inside: it is always read whole.
 
     Raises:
-        ValueError: If the corpus has no such column.
+        ValueError: If the corpus has no such column, or ``verify`` is neither.
     """
 
     def __init__(
         self, corpus: Corpus, columns: Sequence[str], *, verify: Literal["pages", "sha256"]
     ) -> None:
+        if verify not in ("pages", "sha256"):
+            raise ValueError(f"verify must be 'pages' or 'sha256', not {verify!r}")
         known = {*TOKEN_SCHEMA.names, *corpus.info.extra_columns}
         if unknown := sorted(set(columns) - known):
             raise ValueError(f"the corpus has no columns {unknown}; it has {sorted(known)}")

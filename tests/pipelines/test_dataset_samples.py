@@ -158,6 +158,8 @@ def test_arguments_that_do_not_fit_are_refused(root: Path):
         ({"batch_size": 0}, "batch_size 0"),
         ({"rank": 1}, "given together"),
         ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
+        ({"verify": "sha"}, "verify must be 'pages' or 'sha256', not 'sha'"),
+        ({"mode": "packing"}, "mode must be None, a Packing or Buckets, not 'packing'"),
     ):
         with pytest.raises(ValueError, match=message):
             TokenDataset(root, **options)
@@ -211,6 +213,19 @@ def test_samples_go_back_to_frames_by_the_default_checkpoint(corpus: Any, tmp_pa
     twice = {**sample, "positions": sample["positions"] * 0}
     with pytest.raises(ValueError, match="same position"):
         detokenise(twice, tokenizer)
+    with pytest.raises(ValueError, match=r"tokens \[\d+\] and positions \[\d+, 3\] must be"):
+        detokenise({**sample, "tokens": sample["tokens"][1:]}, tokenizer)
+    with pytest.raises(ValueError, match="64500 exceed"):
+        detokenise({**sample, "tokens": sample["tokens"] * 0 + 64500}, tokenizer)
+    context = next(iter(TokenDataset(corpus.store.url, Packing(context=50))))
+    with pytest.raises(ValueError, match="lacks grid, num_frames, width, height: windows can be"):
+        detokenise(context, tokenizer)
+    # What a model made has neither a name nor a time.
+    made = {name: sample[name] for name in _MADE}
+    assert (detokenise(made, tokenizer) == frames).all()
+
+
+_MADE = ("tokens", "positions", "grid", "num_frames", "width", "height")
 
 
 def _written_by_default(store: Store) -> Any:
