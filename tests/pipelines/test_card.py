@@ -50,13 +50,17 @@ def test_the_snippets_of_the_card_run_as_they_stand(corpus: Corpus, tmp_path, mo
     monkeypatch.chdir(Path(corpus.store.url))
     monkeypatch.setattr(sys, "argv", ["snippet"])
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     if importlib.util.find_spec("datasets") is None:
         snippets = [snippet for snippet in snippets if "load_dataset" not in snippet]
     for snippet in snippets:
         names: dict[str, object] = {}
         exec(snippet, names)
-        assert len(names["tokens"]) == names["row"]["num_tokens"]
+        if "context" in names:
+            held = sum(window["length"] for window in names["context"]["windows"])
+            assert (len(names["tokens"]), names["borders"][-1]) == (8192, held)
+        else:
+            assert len(names["tokens"]) == names["row"]["num_tokens"]
 
 
 @pytest.mark.parametrize("formats", [("parquet", "webdataset"), ("webdataset",)])
