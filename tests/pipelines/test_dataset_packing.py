@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from corpora import build_corpus
+from corpora import Corpus, build_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import requires_shared
 
 from pipelines.dataset import Buckets, Packing, Specials, TokenDataset, collate
 from pipelines.dataset.packing import cut_pieces
@@ -70,6 +71,21 @@ packings = st.builds(
 def test_an_epoch_holds_each_token_once_and_no_piece_crosses_documents(
     root: Path, packing: Packing, lanes: int, epoch: int, unit_rows: int
 ):
+    check_epoch(root, packing, lanes=lanes, epoch=epoch, unit_rows=unit_rows)
+
+
+@requires_shared
+@pytest.mark.shared
+@settings(max_examples=12)
+@given(packings, st.integers(1, 5), st.integers(0, 3), st.integers(1, 9))
+def test_so_it_is_on_real_footage(
+    footage: Corpus, packing: Packing, lanes: int, epoch: int, unit_rows: int
+):
+    check_epoch(Path(footage.store.url), packing, lanes=lanes, epoch=epoch, unit_rows=unit_rows)
+
+
+def check_epoch(root: Path, packing: Packing, *, lanes: int, epoch: int, unit_rows: int) -> None:
+    """Every window comes back from its pieces, whole and in its place."""
     rows = {row["clip_id"]: row for row in TokenDataset(root, seed=None)}
     packed = TokenDataset(root, packing, lanes=lanes, unit_rows=unit_rows)
     packed.set_epoch(epoch)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import build_corpus
+from corpora import Corpus, build_corpus
+from shared import requires_shared
 
 from pipelines.dataset import Buckets, Packing, TokenDataset
 
@@ -86,6 +87,31 @@ def test_one_rank_goes_on_as_two_and_two_as_three(root: Path, mode: Any):
         three = ranks_of(root, mode, 3, two[0].state_dict())
         taken += steps(three, None)
         assert taken == whole, first
+
+
+@requires_shared
+@pytest.mark.shared
+@pytest.mark.parametrize("mode", MODES, ids=["samples", "packing", "buckets"])
+def test_so_it_is_on_real_footage(footage: Corpus, mode: Any):
+    test_every_break_point_of_an_epoch_is_as_if_there_had_been_none(Path(footage.store.url), mode)
+    test_one_rank_goes_on_as_two_and_two_as_three(Path(footage.store.url), mode)
+
+
+@requires_shared
+@pytest.mark.shared
+@pytest.mark.parametrize("mode", [None, Packing(context=150)], ids=["samples", "packing"])
+def test_real_footage_passes_through_any_loader_once(footage: Corpus, mode: Any):
+    root = Path(footage.store.url)
+    whole = keys(dataset(root, mode))
+    for workers, batch_size, stop in ((0, 2, 3), (2, 2, 3), (2, 1, 4)):
+        _, before = loader(root, workers, batch_size, mode)
+        batches = iter(before)
+        begun = [key(item) for _ in range(stop) for item in next(batches)]
+        state = before.state_dict()
+        del batches
+        data, other = loader(root, 3, 3, mode)
+        data.load_state_dict(state)
+        assert begun + keys(chain.from_iterable(other)) == whole
 
 
 def loader(root: Path, workers: int, batch_size: int, mode: Any = None) -> tuple[Any, Any]:
