@@ -98,7 +98,9 @@ def _grow(
         corpus.analyse(control)
         corpus.tokenise(control, rule=growth.rule(rates))
     with reading(store.url):
-        _print(growth.finish(rates))
+        grown = growth.finish(rates)
+    new = grown.generations[-1]
+    _print(grown, videos_added=new.videos, windows_added=new.totals.clips)
 
 
 def _tokenizer(corpus: Corpus) -> TokenizerInfo:
@@ -137,8 +139,9 @@ def merge(*, corpora: tuple[str, ...], output: str, storage: StorageConfig) -> N
         _print(merge_corpora(parts, store))
 
 
-def _print(info: CorpusInfo) -> None:
+def _print(info: CorpusInfo, **more: int) -> None:
     document = {
+        **more,
         "generations": len(info.generations),
         "videos_listed": info.videos.listed,
         "videos_committed": info.videos.committed,
