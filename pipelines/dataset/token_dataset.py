@@ -83,7 +83,8 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         storage: StorageConfig | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(mode, Packing | Buckets | None):
+        # A notebook has no type checker.
+        if not isinstance(mode, Packing | Buckets | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"mode must be None, a Packing or Buckets, not {mode!r}")
         if lanes < 1:
             raise ValueError(f"lanes {lanes} must be at least 1")
