@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from corpora import Corpus, build_corpus, copy_of
+from shared import requires_shared
 from video_corpora import SmallCorpus
 from videos import numbered_frame, write_video
 
@@ -110,6 +111,22 @@ def test_tokens_of_another_video_are_a_fault(small_corpus: SmallCorpus, tmp_path
     assert result.exit_code == 3
     assert "encoded 3 windows again" in result.stdout
     assert result.stdout.count("tokens do not come out again") == 3
+
+
+@requires_shared
+@pytest.mark.shared
+def test_so_it_is_on_real_footage(footage: Corpus, tmp_path: Path):
+    store = copy_of(footage, tmp_path / "copy")
+    result = _run(store.url, "--reconstruct", "5", "--re-encode", "5", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [clip["different"] for clip in found["encoded_again"]] == [0] * 5
+    stored = ReconstructionSample.from_bytes(store.read(RECONSTRUCTION_PATH))
+    assert (stored.psnr_db, stored.ssim) == (
+        found["reconstruction"]["psnr_db"],
+        found["reconstruction"]["ssim"],
+    )
+    assert stored.psnr_db > 15
 
 
 def _copy(small_corpus: SmallCorpus, tmp_path: Path) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from corpora import Corpus, build_corpus
+from shared import requires_shared
 
 from pipelines.card import dataset_card, report_html
 from pipelines.histograms import elbo_histogram, rate_histogram, token_histogram
@@ -45,7 +46,17 @@ def test_the_card_says_what_how_many_and_under_which_licence(corpus: Corpus):
 
 
 def test_the_snippets_of_the_card_run_as_they_stand(corpus: Corpus, tmp_path, monkeypatch):
-    card = dataset_card(corpus.info)
+    run_snippets(corpus, tmp_path, monkeypatch)
+
+
+@requires_shared
+@pytest.mark.shared
+def test_they_do_on_real_footage(footage: Corpus, tmp_path, monkeypatch):
+    run_snippets(footage, tmp_path, monkeypatch)
+
+
+def run_snippets(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = (Path(corpus.store.url) / "README.md").read_text()
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.chdir(Path(corpus.store.url))
     monkeypatch.setattr(sys, "argv", ["snippet"])
