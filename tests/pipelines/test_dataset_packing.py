@@ -211,6 +211,55 @@ def test_bucketed_batches_hold_each_window_once_and_little_padding(root: Path):
         next(iter(TokenDataset(root, Buckets(max_tokens=50))))
 
 
+buckets = st.builds(
+    Buckets, batch_size=st.integers(1, 9), max_tokens=st.integers(250, 900), specials=specials
+)
+
+
+@settings(max_examples=12)
+@given(buckets, st.integers(1, 5), st.integers(0, 3), st.integers(1, 9))
+def test_any_buckets_give_every_window_back(
+    root: Path, chosen: Buckets, lanes: int, epoch: int, unit_rows: int
+):
+    check_buckets(root, chosen, lanes=lanes, epoch=epoch, unit_rows=unit_rows)
+
+
+@requires_shared
+@pytest.mark.shared
+@settings(max_examples=12)
+@given(buckets, st.integers(1, 5), st.integers(0, 3), st.integers(1, 9))
+def test_buckets_give_real_footage_back(
+    footage: Corpus, chosen: Buckets, lanes: int, epoch: int, unit_rows: int
+):
+    check_buckets(Path(footage.store.url), chosen, lanes=lanes, epoch=epoch, unit_rows=unit_rows)
+
+
+def check_buckets(root: Path, chosen: Buckets, *, lanes: int, epoch: int, unit_rows: int) -> None:
+    """Every window comes back once from its line, and nothing else stands there."""
+    rows = {row["clip_id"]: row for row in TokenDataset(root, seed=None)}
+    batched = TokenDataset(root, chosen, lanes=lanes, unit_rows=unit_rows)
+    batched.set_epoch(epoch)
+    seen: list[str] = []
+    for batch in batched:
+        assert 1 <= len(batch["windows"]) <= chosen.batch_size
+        assert batch["tokens"].numel() <= chosen.max_tokens
+        assert batch["tokens"].shape[1] == int(batch["lengths"].max())
+        for ids, where, length, window in zip(
+            batch["tokens"], batch["positions"], batch["lengths"], batch["windows"], strict=True
+        ):
+            row, real = rows[window["clip_id"]], where[:, 1] >= 0
+            assert torch.equal(ids[real], row["tokens"])
+            assert torch.equal(where[real], row["positions"])
+            assert not real[length:].any()
+            assert (ids[length:] == PAD).all()
+            used = chosen.specials
+            marks = [mark for mark in (used.bos, used.eos) if mark is not None]
+            frames = row["grid"][0] if used.frame is not None else 0
+            assert int(length) == len(row["tokens"]) + len(marks) + frames
+            seen.append(window["clip_id"])
+    assert sorted(seen) == sorted(rows)
+
+
 def test_special_ids_must_be_free(root: Path):
     for wrong in (Specials(bos=63999), Specials(eos=65536), Specials(bos=BOS, eos=BOS)):
         with pytest.raises(ValueError, match="free range 64000 to 65535"):

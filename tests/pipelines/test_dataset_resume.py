@@ -138,6 +138,39 @@ def test_worker_counts_change_neither_the_order_nor_what_is_left(root: Path):
         assert begun + keys(chain.from_iterable(other)) == whole
 
 
+@pytest.mark.parametrize("every", [1, 3])
+def test_any_team_goes_on_from_every_break_point_of_a_loader(root: Path, every: int):
+    go_on_from_every_break_point(root, every)
+
+
+@requires_shared
+@pytest.mark.shared
+@pytest.mark.parametrize("every", [1, 3])
+def test_any_team_goes_on_with_real_footage(footage: Corpus, every: int):
+    go_on_from_every_break_point(Path(footage.store.url), every)
+
+
+def go_on_from_every_break_point(root: Path, every: int) -> None:
+    """Of a loader with two workers, whose states are ``every`` steps apart, as three ranks."""
+    whole = keys(dataset(root))
+    made = torchdata.StatefulDataLoader(
+        dataset(root, batch_size=2),
+        batch_size=2,
+        num_workers=2,
+        collate_fn=list,
+        snapshot_every_n_steps=every,
+    )
+    batches, begun = iter(made), list[str]()
+    states = [(0, made.state_dict())]
+    for batch in batches:
+        begun += keys(batch)
+        states.append((len(begun), pickle.loads(pickle.dumps(made.state_dict()))))
+    assert begun == whole
+    for stop, state in states:
+        rest = steps(ranks_of(root, None, 3, state), None)
+        assert begun[:stop] + rest == whole, stop
+
+
 def test_kept_workers_learn_of_the_next_epoch(root: Path):
     data = dataset(root)
     made = torchdata.StatefulDataLoader(
