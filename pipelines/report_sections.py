@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
-from statistics import median
 
 from pipelines.charts import has_charts, scatter_svg, timeline_svg
 from pipelines.observe import format_duration
@@ -122,13 +121,12 @@ def _timeline(video: ReportVideo, top: float) -> str:
     if not has_charts():
         return ""
     spans = [
-        (window.start_time_s, window.end_time_s, window.tokens_per_second)
+        (window.start_time_s, window.end_time_s, pace, pace / window.rate)
         for window in video.windows
+        for pace in (window.tokens_per_second,)
     ]
-    # Of whole windows: the last one may be padded.
-    full = median(window.tokens_per_second / window.rate for window in video.windows)
     played = (video.played[0].start_time_s, video.played[-1].end_time_s)
-    svg = timeline_svg(spans, top=top, full=full, shown=played if video.mp4 else None)
+    svg = timeline_svg(spans, top=top, shown=played if video.mp4 else None)
     note = f"tokens per second in {len(video.windows):,} windows; dashed: full rate"
     return f'<figure class="timeline"><figcaption>{note}</figcaption>\n{svg}</figure>'
 
