@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +193,28 @@ def test_a_bucket_gives_what_the_folder_gives(
     there.delete(remote.corpus.files[0].path)
     with pytest.raises(StorageError, match="is in the manifest, but gone"):
         list(TokenDataset(there.url, storage=s3_config))
+
+
+def test_a_web_server_without_ranges_is_enough(root: Path):
+    pytest.importorskip("aiohttp", reason="fsspec asks web servers with it")
+    serve = functools.partial(_Quiet, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        for mode in (None, Packing(context=200)):
+            there, here = (
+                [item["tokens"].tolist() for item in TokenDataset(place, mode)]
+                for place in (url, root)
+            )
+            assert there == here
+        server.shutdown()
+        thread.join()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
 
 def test_samples_go_back_to_frames_by_the_default_checkpoint(corpus: Any, tmp_path: Path):
