@@ -61,6 +61,7 @@ code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
   color: var(--soft); font-size: 12px; text-align: center;
 }
 video { display: block; width: 100%; height: auto; border-radius: 6px; background: #181818; }
+.timeline { max-width: 520px; }
 .figures { display: flex; flex-wrap: wrap; gap: 6px 22px; margin: 0 0 10px; }
 .figures dt { color: var(--soft); font-size: 12px; }
 .figures dd { margin: 0; font-size: 17px; font-weight: 620; white-space: nowrap; }

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
