@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any, Literal
@@ -132,11 +133,12 @@ def merge(*, corpora: tuple[str, ...], output: str, storage: StorageConfig) -> N
         for url in corpora:
             check_reachable(Store(url, storage))
             parts.append(CorpusPart.read(Store(url, storage)))
-        claim_output(
-            store, merged_key(parts), stored_config(parts[0].store),
+        claim = functools.partial(
+            claim_output, store, merged_key(parts), stored_config(parts[0].store),
             instead="Merge into an empty folder.",
         )  # fmt: skip
-        _print(merge_corpora(parts, store))
+        # Parts that are refused leave no claim behind.
+        _print(merge_corpora(parts, store, begin=claim))
 
 
 def _print(info: CorpusInfo, **more: int) -> None:

@@ -137,3 +137,10 @@ def test_a_corpus_in_half_precision_cannot_be_encoded_again_on_a_cpu():
     with pytest.raises(PipelineError, match="the CPU computes in float32 alone"):
         open_codec("default", "cpu", dtype="float16")
     assert open_codec("default", "cpu", dtype="auto").dtype == torch.float32
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(small_corpus: SmallCorpus):
+    result = _run(str(small_corpus.parquet), "--reconstruct", "1", "--device", "cuda")
+    assert result.exit_code == 1
+    assert "there is no GPU here" in result.stderr
