@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from pipelines.storage import Store
 from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 from pipelines.video_writer import writes_h264
 
-__all__ = ["ClusterShape", "examine"]
+__all__ = ["ClusterShape", "examine", "gpu_memory"]
 
 _DECODERS = {
     "H.264": ("h264",),
@@ -154,9 +154,15 @@ def _one_batch(config: RunConfig, tokenizer: VideoCodec) -> Finding:
     if not gpu:
         return good("memory", f"{what}: encoded on the CPU")
     peak, total = torch.cuda.max_memory_allocated(), torch.cuda.mem_get_info()[1]
-    told = f"{what}: {peak / 1e9:.1f} of {total / 1e9:.1f} GB, {number / seconds:.1f} windows/s"
-    if peak > 0.9 * total:
-        advice = "halve tokenizer.batch_size: another process on the GPU would end the run"
+    found = gpu_memory(peak, total, actors=config.runtime.actors_per_gpu)
+    return replace(found, what=f"{what}: {found.what}; {number / seconds:.1f} windows/s")
+
+
+def gpu_memory(peak: int, total: int, *, actors: int) -> Finding:
+    """Whether so many tokenizers, each with ``peak`` bytes, find room on a GPU of ``total``."""
+    told = f"{actors} x {peak / 1e9:.1f} of {total / 1e9:.1f} GB"
+    if actors * peak > 0.9 * total:
+        advice = "halve tokenizer.batch_size, or make runtime.actors_per_gpu smaller"
         return doubtful("memory", told, advice)
     return good("memory", told)
 

@@ -13,7 +13,7 @@ from videos import write_video
 
 from jobs.cli import main
 from pipelines.config import RunConfig, StorageConfig
-from pipelines.doctor import ClusterShape, examine
+from pipelines.doctor import ClusterShape, examine, gpu_memory
 from pipelines.findings import Verdict
 from pipelines.storage import Store
 
@@ -110,6 +110,13 @@ def test_the_cluster_is_compared_with_the_plan(settings, shape, verdict, tmp_pat
     document["tokenizer"] = {**document["tokenizer"], "checkpoint": str(tmp_path)}
     found = list(examine(RunConfig.model_validate(document), shape, source=None, stores={}))
     assert [item.verdict for item in found if item.name == "cluster"] == [verdict]
+
+
+@pytest.mark.parametrize(("actors", "verdict"), [(1, Verdict.GOOD), (2, Verdict.DOUBTFUL)])
+def test_tokenizers_that_share_a_gpu_share_its_memory(actors: int, verdict: Verdict):
+    found = gpu_memory(45 << 30, 80 << 30, actors=actors)
+    assert found.verdict is verdict
+    assert ("actors_per_gpu" in found.advice) == (actors == 2)
 
 
 def test_a_small_object_store_is_named(tmp_path: Path):
