@@ -30,18 +30,19 @@ def continue_window(
     tokens = [BEGIN, *sample["tokens"][:given].tolist()]
     where = [(-1, -1, -1), *map(tuple, sample["positions"][:given].tolist())]
     # The place of the first drawn token is given, too: the model is asked only behind it.
-    place = int(grid.place(sample["positions"][given : given + 1]))
+    following = sample["positions"][given : given + 1]
+    place = int(grid.place(following)) if len(following) else frames * grid.h * grid.w
     cache: Cache = []
     new = 0
     while place < end:
         asked = [*where[new + 1 :], grid.position(place)]
-        ids, own, following = (
+        ids, own, asked_for = (
             torch.tensor([values], device=options.device)
             for values in (tokens[new:], where[new:], asked)
         )
         length = ids.shape[1]
         mask = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
-        read = model.hidden(ids, own, following, mask=None if new else mask, cache=cache)
+        read = model.hidden(ids, own, asked_for, mask=None if new else mask, cache=cache)
         token, way = model.sample_next(read[0, -1], temperature=options.temperature)
         new = len(tokens)
         tokens.append(min(token, options.num_codes - 1))
