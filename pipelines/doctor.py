@@ -5,6 +5,8 @@ Nothing is left behind: the probes of the stores are deleted again.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -83,7 +85,8 @@ def examine(
         yield check_store(name, store, single_writer=config.runtime.single_writer)
         if store.local:
             yield check_disk(name, Path(store.url), config)
-    yield check_scratch(Path("/tmp"))
+    # Where Ray looks.
+    yield check_scratch(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()))
     if Path("/dev/shm").exists():
         yield check_shared_memory(Path("/dev/shm"))
 

@@ -104,9 +104,7 @@ def _tried(name: str, check: Callable[[], _T], told: Callable[[_T], str], advice
 
 def check_disk(name: str, folder: Path, config: RunConfig) -> Finding:
     """How many windows there is room for."""
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(_there(folder)).free
     volume = config.window.frames * config.space.size**2
     windows = round(free / (_WINDOW_BYTES * volume / _WINDOW_VOLUME))
     room = f"room for some {compact(windows)} windows (`infotok estimate` says how many come)"
@@ -118,7 +116,7 @@ def check_disk(name: str, folder: Path, config: RunConfig) -> Finding:
 
 def check_scratch(folder: Path) -> Finding:
     """Whether Ray can write its own files."""
-    usage = shutil.disk_usage(folder)
+    usage = shutil.disk_usage(_there(folder))
     told = f"{folder}: {usage.free / 1e9:.0f} GB free"
     if usage.free < (1 - _RAY_FULL) * usage.total:
         return bad("scratch", f"{told}, and Ray stops at {_RAY_FULL:.0%}",
@@ -134,3 +132,8 @@ def check_shared_memory(folder: Path) -> Finding:
         advice = "give the container more: --shm-size=8g, or an emptyDir of medium Memory"
         return doubtful("shared memory", f"{told}: Ray falls back to slow files", advice)
     return good("shared memory", told)
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the next one above that exists."""
+    return next(path for path in (folder, *folder.parents) if path.exists())

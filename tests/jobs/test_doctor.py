@@ -53,6 +53,14 @@ def test_each_thing_that_is_wrong_has_its_advice_and_the_exit_code_is_1(tmp_path
     assert "s3:" not in result.stdout
 
 
+def test_the_disk_is_that_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "not-yet"))
+    config = RunConfig.model_validate({"tokenizer": {"checkpoint": "/nowhere"}})
+    shape = ClusterShape(cpus=1, gpus=0, nodes=1)
+    found = {item.name: item for item in examine(config, shape, source=None, stores={})}
+    assert found["scratch"].what.startswith(f"{tmp_path / 'not-yet'}: ")
+
+
 def test_without_credentials_it_says_where_they_come_from(monkeypatch: pytest.MonkeyPatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
