@@ -98,6 +98,7 @@ def test_a_folder_with_its_card_is_a_dataset_for_others(
     ("licence", "head"),
     [
         ("CC0-1.0", "license: cc0-1.0\npretty"),
+        ("CC BY-NC 4.0", "license: cc-by-nc-4.0\npretty"),
         ("ask: Bob", 'license: other\nlicense_name: "ask: Bob"\npretty'),
     ],
 )
