@@ -77,10 +77,11 @@ def examine(
         yield _one_batch(config, tokenizer)
     yield from _cluster(config, shape)
     if source is not None:
-        videos, found = check_source(source, config)
+        decoders = config.runtime.decoders or max(shape.cpus, 1)
+        videos, found = check_source(source, config, at_most=decoders)
         yield found
         if videos is not None:
-            yield from _spread(config, shape, videos)
+            yield _spread(videos, decoders)
     for name, store in stores.items():
         yield check_store(name, store, single_writer=config.runtime.single_writer)
         if store.local:
@@ -193,11 +194,9 @@ def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
         yield doubtful("object store", what, advice)
 
 
-def _spread(config: RunConfig, shape: ClusterShape, videos: int) -> Iterator[Finding]:
+def _spread(videos: int, decoders: int) -> Finding:
     """Whether there are videos for everybody: each is decoded by one process."""
-    decoders = config.runtime.decoders or shape.cpus
     if videos < decoders:
-        yield doubtful("plan", f"{videos} videos for {decoders} decoders: some have nothing to do",
-                       "a smaller machine is as fast, or cut long videos in several")  # fmt: skip
-    else:
-        yield good("plan", f"videos for all of {decoders} decoders")
+        what = f"{videos} videos for {decoders} decoders: some have nothing to do"
+        return doubtful("plan", what, "a smaller machine is as fast, or cut long videos in several")
+    return good("plan", f"videos for all of {decoders} decoders")

@@ -19,8 +19,6 @@ from pipelines.wording import compact
 __all__ = ["check_disk", "check_scratch", "check_shared_memory", "check_source", "check_store"]
 
 _T = TypeVar("_T")
-_LISTED = 1000
-"""Videos to look at: a page of a listing."""
 _WINDOW_BYTES = 50_000
 """Stored per window of 33x256x256: 36 kB of analysis, and rows at half of the tokens."""
 _WINDOW_VOLUME = 33 * 256 * 256
@@ -34,18 +32,23 @@ _CREDENTIALS = (
 )
 
 
-def check_source(url: str, config: RunConfig) -> tuple[int | None, Finding]:
+def check_source(url: str, config: RunConfig, *, at_most: int) -> tuple[int | None, Finding]:
     """Whether the input can be listed and read.
 
+    Args:
+        url: As a run takes it.
+        config: Of the run.
+        at_most: Objects to look at; those of a manifest are asked for one by one.
+
     Returns:
-        The number of videos, a thousand at most; None if they cannot be listed.
+        The number of objects, so many at most; None if they cannot be listed.
     """
     count: int | None = None
 
     def first_byte() -> str:
         nonlocal count
         source = open_source(url, config.source, config.source_storage)
-        found = list(islice(source.objects, _LISTED))
+        found = list(islice(source.objects, at_most))
         if not found:
             raise PipelineError(f"{url} lists no object (see source.include)")
         place = source_url(source.root, found[0].uri)
@@ -55,7 +58,7 @@ def check_source(url: str, config: RunConfig) -> tuple[int | None, Finding]:
         else:
             Store(source.root, config.source_storage).remote("cat_file", place, start=0, end=1)
         count = len(found)
-        number = f"{count:,} objects" + (" or more" if count == _LISTED else "")
+        number = f"{count:,} objects" + (" or more" if count == at_most else "")
         return f"{url} lists and reads: {number}, first {found[0].uri}"
 
     if "://" not in url:

@@ -83,7 +83,8 @@ def test_decoders_without_a_video_are_named(cpus: int, verdict: Verdict, tmp_pat
     config = RunConfig.model_validate({"tokenizer": {"checkpoint": "/nowhere"}})
     shape = ClusterShape(cpus=cpus, gpus=0, nodes=1)
     found = {item.name: item for item in examine(config, shape, source=str(tmp_path), stores={})}
-    assert "2 objects, first a.mp4" in found["input"].what
+    more = " or more" if cpus == 2 else ""
+    assert f"2 objects{more}, first a.mp4" in found["input"].what
     assert found["plan"].verdict is verdict
 
 
