@@ -13,9 +13,9 @@ lies; only the place of the first token of a window is taken for granted.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,15 +23,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from continuation import BEGIN, draw
+from pace import Pace
 from torch import Tensor
 from torch.utils.data import DataLoader
-from world_model import Cache, Grid, WorldModel, digit_radix
+from world_model import Grid, WorldModel, digit_radix
 
 from pipelines.dataset import Packing, Specials, TokenDataset, collate
-from pipelines.video_writer import VideoWriter
-
-BEGIN = 65535
-"""Of the ids that no corpus uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +44,11 @@ class Result:
     held_bits: float
     held_place_bits: float
     held_bits_per_s: float
+    parameters: int
+    steps: int
     steps_per_s: float
+    items_per_s: float
+    waited_share: float
     trained_s: float
 
 
@@ -65,7 +67,7 @@ def unigram_bits(dataset: TokenDataset) -> float:
     return float(-(share * np.log2(share)).sum())
 
 
-def batches(options: argparse.Namespace, corpus: str, steps: int) -> Iterator[dict[str, Any]]:
+def batches(options: argparse.Namespace, corpus: str) -> Iterator[dict[str, Any]]:
     """Packed contexts of the videos that are not held out, epoch after epoch."""
     dataset = TokenDataset(
         corpus,
@@ -74,31 +76,52 @@ def batches(options: argparse.Namespace, corpus: str, steps: int) -> Iterator[di
         batch_size=options.batch,
         videos=lambda video: video not in options.held_videos,
     )
-    loader = DataLoader(dataset, batch_size=options.batch, collate_fn=collate)
-    done, epoch = 0, 0
-    while True:
+    # Batches of one size: a kernel is compiled once.
+    whole = dataset.num_items() >= options.batch
+    loader = DataLoader(
+        dataset,
+        batch_size=options.batch,
+        collate_fn=collate,
+        drop_last=whole,
+        num_workers=options.workers,
+        persistent_workers=options.workers > 0,
+        pin_memory=on_gpu(options),
+    )
+    for epoch in itertools.count():
         dataset.set_epoch(epoch)
-        for batch in loader:
-            if done == steps:
-                return
-            yield batch
-            done += 1
-        epoch += 1
+        yield from loader
 
 
-def loss_bits(model: WorldModel, batch: dict[str, Any], device: str) -> tuple[Tensor, Tensor]:
+def on_gpu(options: argparse.Namespace) -> bool:
+    """Whether training runs on a GPU."""
+    return torch.device(options.device).type == "cuda"
+
+
+def precision(options: argparse.Namespace) -> torch.autocast:
+    """In which products are computed."""
+    device = torch.device(options.device).type
+    return torch.autocast(device, torch.bfloat16, enabled=options.precision == "bf16")
+
+
+def loss_bits(
+    options: argparse.Namespace, model: WorldModel, batch: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
     """(bits of ids and of places, tokens that were predicted) of a batch."""
     tokens, where, documents = (
-        batch[name].to(device) for name in ("tokens", "positions", "document_ids")
+        batch[name].to(options.device, non_blocking=True)
+        for name in ("tokens", "positions", "document_ids")
     )
-    bits = model.loss_bits(tokens, where, documents)
+    with precision(options):
+        bits = model.loss_bits(tokens, where, documents)
     follows = (documents[:, 1:] == documents[:, :-1]) & (where[:, 1:, 1] >= 0)
     return bits.sum((0, 1)), follows.sum()
 
 
-def train(options: argparse.Namespace, corpus: str, model: WorldModel) -> tuple[float, float]:
-    """(loss over the last tenth in bits per token, steps per second, or CPU-second)."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=options.lr, betas=(0.9, 0.95))
+def train(options: argparse.Namespace, corpus: str, model: WorldModel) -> dict[str, float]:
+    """Loss over the last tenth in bits per token, steps per second, share spent in waiting."""
+    optimiser = torch.optim.AdamW(
+        model.parameters(), lr=options.lr, betas=(0.9, 0.95), fused=on_gpu(options)
+    )
     warm_up = max(1, options.steps // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
@@ -106,28 +129,25 @@ def train(options: argparse.Namespace, corpus: str, model: WorldModel) -> tuple[
             (step + 1) / warm_up, 0.5 + 0.5 * math.cos(math.pi * step / options.steps)
         ),
     )
-    # On a CPU its own time counts, which others on the machine do not disturb.
-    clock = time.process_time if options.device == "cpu" else time.perf_counter
-    losses: list[float] = []
-    busy_s, every = 0.0, max(1, options.steps // 10)
-    for step, batch in enumerate(batches(options, corpus, options.steps), 1):
-        begun_s = clock()
-        bits, count = loss_bits(model, batch, options.device)
+    pace = Pace(options.device, left_out=min(10, options.steps // 10))
+    losses: list[Tensor] = []
+    every, recent = max(1, options.steps // 10), math.nan
+    some = itertools.islice(batches(options, corpus), options.steps)
+    for step, batch in enumerate(pace.each(some), 1):
+        bits, count = loss_bits(options, model, batch)
         loss = bits.sum() / count.clamp(min=1)
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        losses.append(loss.item())
-        busy_s += clock() - begun_s
+        losses.append(loss.detach())
         if step % every == 0:
-            recent = sum(losses[-every:]) / every
-            print(
-                f"  step {step}: {recent:.2f} bits per token, {step / busy_s:.2f} steps/s",
-                flush=True,
-            )
-    return sum(losses[-every:]) / len(losses[-every:]), len(losses) / busy_s
+            recent = float(torch.stack(losses[-every:]).mean())
+            speed = f"{pace.so_far()[0]:.2f} steps/s"
+            print(f"  step {step}: {recent:.2f} bits per token, {speed}", flush=True)
+    steps_per_s, waited = pace.so_far()
+    return {"train_bits": recent, "steps_per_s": steps_per_s, "waited_share": waited}
 
 
 @torch.no_grad()
@@ -139,58 +159,35 @@ def held_loss(options: argparse.Namespace, corpus: str, model: WorldModel) -> tu
     dataset = TokenDataset(
         corpus, packing, seed=None, videos=lambda video: video in options.held_videos
     )
+    model.eval()
     bits, count, seconds = torch.zeros(2), 0, 0.0
     for batch in DataLoader(dataset, batch_size=options.batch, collate_fn=collate):
-        more, tokens = loss_bits(model, batch, options.device)
+        more, tokens = loss_bits(options, model, batch)
         bits, count = bits + more.cpu(), count + int(tokens)
         seconds += sum(w["end_time_s"] - w["start_time_s"] for ws in batch["windows"] for w in ws)
     ids, places = (bits / count).tolist()
     return ids, places, float(bits.sum()) / seconds
 
 
-@torch.no_grad()
-def continue_window(
-    model: WorldModel, sample: dict[str, Any], *, frames: int, options: argparse.Namespace
-) -> dict[str, Any]:
-    """The sample with everything behind its first ``frames`` latent frames drawn from the model."""
-    grid = model.grid
-    end = sample["grid"][0] * grid.h * grid.w
-    given = int((sample["positions"][:, 0] < frames).sum())
-    tokens = [BEGIN, *sample["tokens"][:given].tolist()]
-    where = [(-1, -1, -1), *map(tuple, sample["positions"][:given].tolist())]
-    # The place of the first drawn token is given, too: the model is asked only behind it.
-    place = int(grid.place(sample["positions"][given : given + 1]))
-    cache: Cache = []
-    new = 0
-    while place < end:
-        asked = [*where[new + 1 :], grid.position(place)]
-        ids, own, following = (
-            torch.tensor([values], device=options.device)
-            for values in (tokens[new:], where[new:], asked)
-        )
-        length = ids.shape[1]
-        mask = torch.ones(length, length, dtype=torch.bool, device=ids.device).tril()
-        read = model.hidden(ids, own, following, mask=None if new else mask, cache=cache)
-        token, way = model.sample_next(read[0, -1], temperature=options.temperature)
-        new = len(tokens)
-        tokens.append(min(token, options.num_codes - 1))
-        where.append(grid.position(place))
-        place += way
-    return {**sample, "tokens": torch.tensor(tokens[1:]), "positions": torch.tensor(where[1:])}
+def new_model(options: argparse.Namespace, grid: Grid) -> WorldModel:
+    """An untrained model."""
+    torch.manual_seed(options.seed)
+    return WorldModel(
+        grid,
+        digit_radix(options.num_codes, grid),
+        layers=options.layers,
+        heads=options.heads,
+        flex=options.attention == "flex",
+    ).to(options.device)
 
 
-def show(options: argparse.Namespace, corpus: str, model: WorldModel) -> Path:
-    """Write a held-out window as the corpus holds it, and as it was continued, side by side."""
-    dataset = TokenDataset(corpus, seed=None, videos=lambda video: video in options.held_videos)
-    sample = next(s for s in dataset if s["grid"][0] == model.grid.t)
-    drawn = continue_window(model, sample, frames=model.grid.t - options.draw, options=options)
-    frames = [dataset.detokenise(s, checkpoint=options.checkpoint) for s in (sample, drawn)]
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / f"{Path(corpus).name}-{sample['clip_id']}.mp4"
-    both = np.concatenate(frames, axis=2)
-    with VideoWriter(path, width=both.shape[2], height=both.shape[1], fps=sample["fps"]) as video:
-        video.write(both)
-    return path
+def rehearsed_steps(options: argparse.Namespace, corpus: str, grid: Grid) -> int:
+    """Steps that take ``options.seconds``, by the pace of some with a model that is thrown away."""
+    rehearsal = argparse.Namespace(**{**vars(options), "steps": 40})
+    pace = train(rehearsal, corpus, new_model(options, grid))["steps_per_s"]
+    steps = max(1, round(pace * options.seconds))
+    print(f"  {steps} steps for each corpus", flush=True)
+    return steps
 
 
 def run(options: argparse.Namespace, corpus: str) -> Result:
@@ -203,26 +200,33 @@ def run(options: argparse.Namespace, corpus: str) -> Result:
     seconds = sum(sample["end_time_s"] - sample["start_time_s"] for sample in every)
     entropy = unigram_bits(every)
     print(f"{corpus}: {info.totals.tokens} tokens, unigram entropy {entropy:.2f} bits", flush=True)
-    torch.manual_seed(options.seed)
     grid = Grid(t=t, h=h, w=w)
-    model = WorldModel(
-        grid, digit_radix(options.num_codes, grid), layers=options.layers, heads=options.heads
-    ).to(options.device)
-    train_bits, steps_per_s = train(options, corpus, model)
+    if options.seconds is not None:
+        options.steps = rehearsed_steps(options, corpus, grid)
+        options.seconds = None
+    model = new_model(options, grid)
+    trained = train(options, corpus, model)
     ids, places, per_s = held_loss(options, corpus, model)
     print(f"  held out: {ids:.2f} bits per token, {places:.2f} for its place", flush=True)
-    print(f"  continuation: {show(options, corpus, model)}", flush=True)
+    if options.draw:
+        with precision(options):
+            path = draw(options, corpus, model)
+        print(f"  continuation: {path}", flush=True)
     items = options.steps * options.batch * options.context
     return Result(
         corpus=corpus,
         rate=info.realised_rate,
         tokens_per_s=info.totals.tokens / seconds,
         unigram_bits=entropy,
-        train_bits=train_bits,
+        train_bits=trained["train_bits"],
         held_bits=ids,
         held_place_bits=places,
         held_bits_per_s=per_s,
-        steps_per_s=steps_per_s,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        steps=options.steps,
+        steps_per_s=trained["steps_per_s"],
+        items_per_s=trained["steps_per_s"] * options.batch * options.context,
+        waited_share=trained["waited_share"],
         trained_s=items * seconds / info.totals.tokens,
     )
 
@@ -232,7 +236,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("corpora", nargs="+", help="token corpora of the same videos")
     parser.add_argument("--out", type=Path, default=Path("world-model"))
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=400, help="the same for all corpora")
+    parser.add_argument("--seconds", type=float, help="instead: what the first trains in this time")
     parser.add_argument(
         "--context", type=int, default=1536, help="items; at least a window and one"
     )
@@ -241,16 +246,28 @@ def main() -> None:
     parser.add_argument("--heads", type=int, default=2, help="of 32 channels each")
     parser.add_argument("--lr", type=float, default=4e-3)
     parser.add_argument("--held", type=float, default=0.1, help="share of the videos")
-    parser.add_argument("--draw", type=int, default=2, help="latent frames to draw")
+    parser.add_argument("--draw", type=int, default=2, help="latent frames to draw; 0: none")
     parser.add_argument("--temperature", type=float, default=0.8)
     parser.add_argument("--checkpoint", help="of the corpora, if it is not where it was")
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=("float32", "bf16"), help="a GPU has bf16")
+    parser.add_argument("--attention", choices=("sdpa", "flex"), help="a GPU has flex")
+    parser.add_argument("--workers", type=int, help="of the loader; a GPU has 2")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    results = [asdict(run(options, corpus)) for corpus in options.corpora]
+    gpu = on_gpu(options)
+    options.precision = options.precision or ("bf16" if gpu else "float32")
+    options.attention = options.attention or ("flex" if gpu else "sdpa")
+    if options.attention == "flex" and not gpu:
+        parser.error("FlexAttention does not learn on a CPU: --attention sdpa")
+    options.workers = (2 if gpu else 0) if options.workers is None else options.workers
+    options.out.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    for corpus in options.corpora:
+        results.append(asdict(run(options, corpus)))
+        (options.out / "results.json").write_text(json.dumps(results, indent=1))
     for name in results[0]:
         print(f"{name:16} " + " ".join(f"{_text(result[name]):>14}" for result in results))
-    (options.out / "results.json").write_text(json.dumps(results, indent=1))
 
 
 def _text(value: object) -> str:

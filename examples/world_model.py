@@ -3,9 +3,9 @@
 A token is not one of 64,000 classes to it but its digits, predicted one after the other: the FSQ
 code of each channel, then the way to the following token. Losses of the digits add up to that of
 the token, tables stay small, and adaptive tokens, whose places have to be said too, cost what they
-cost. Attention is torch's own (`scaled_dot_product_attention`), under the mask of the documents.
-Queries are turned by the place that is asked for and keys by their own (rotary embedding), so that
-"the same place one frame earlier" is one direction for all places.
+cost. Attention is torch's own, under the mask of the documents (`document_attention`). Queries are
+turned by the place that is asked for and keys by their own (rotary embedding), so that "the same
+place one frame earlier" is one direction for all places.
 
 Shapes: B batch, L items, K digits, D width, A heads, E channels of a head.
 """
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from document_attention import Mask, attend, document_mask
 from torch import Tensor, nn
 
 __all__ = ["Cache", "Grid", "WorldModel", "digit_radix", "targets_of"]
@@ -112,14 +113,22 @@ class WorldModel(nn.Module):
         radix: See `digit_radix`.
         layers: Transformer layers.
         heads: Of 32 channels each.
+        flex: Learn with FlexAttention, which wants a GPU and batches of one size; elsewhere than in
+            training the mask is stored as a whole.
     """
 
     def __init__(
-        self, grid: Grid, radix: tuple[int, ...], *, layers: int = 2, heads: int = 2
+        self,
+        grid: Grid,
+        radix: tuple[int, ...],
+        *,
+        layers: int = 2,
+        heads: int = 2,
+        flex: bool = False,
     ) -> None:
         super().__init__()
         width = 32 * heads
-        self.grid, self.radix = grid, radix
+        self.grid, self.radix, self.flex = grid, radix, flex
         self.digits = nn.ModuleList(nn.Embedding(base, width) for base in radix[:-2])
         self.begin = nn.Parameter(torch.zeros(width))
         self.row, self.column = nn.Embedding(grid.h, width), nn.Embedding(grid.w, width)
@@ -137,10 +146,8 @@ class WorldModel(nn.Module):
         next_BL3, digits_BLK, counts_BLK = targets_of(
             tokens_BL, positions_BL3, documents_BL, self.grid, self.radix
         )
-        length = tokens_BL.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=tokens_BL.device).tril()
-        same_B1LL = (documents_BL[:, None, :, None] == documents_BL[:, None, None, :]) & causal
-        read_BLD = self.hidden(tokens_BL, positions_BL3, next_BL3, mask=same_B1LL)
+        mask = document_mask(documents_BL, flex=self.flex and self.training)
+        read_BLD = self.hidden(tokens_BL, positions_BL3, next_BL3, mask=mask)
         bits: list[Tensor] = []
         for k, head in enumerate(self.heads):
             logits = head(F.gelu(read_BLD))
@@ -157,7 +164,7 @@ class WorldModel(nn.Module):
         positions_BL3: Tensor,
         next_BL3: Tensor,
         *,
-        mask: Tensor | None = None,
+        mask: Mask = None,
         cache: Cache | None = None,
     ) -> Tensor:
         """What the digits are read from, [B, L, 2D]; with a cache, of items that continue it."""
@@ -207,7 +214,7 @@ class _Layer(nn.Module):
         h_BLD: Tensor,
         asked: Tensor,
         own: Tensor,
-        mask: Tensor | None,
+        mask: Mask,
         cache: Cache | None,
         number: int,
     ) -> Tensor:
@@ -222,7 +229,7 @@ class _Layer(nn.Module):
                 cache[number] = k_BALE, v_BALE
             else:
                 cache.append((k_BALE, v_BALE))
-        mixed = F.scaled_dot_product_attention(q_BALE, k_BALE, v_BALE, attn_mask=mask)
+        mixed = attend(q_BALE, k_BALE, v_BALE, mask)
         h_BLD = h_BLD + self.out(mixed.transpose(1, 2).reshape(size, length, width))
         return h_BLD + self.mlp(self.norms[1](h_BLD))
 

@@ -60,9 +60,11 @@ def open_tokenizer(
 
     Raises:
         CheckpointError: If it cannot be used.
-        ValueError: If device, tokenizer and ``dtype`` do not fit, or there is no latent router to
-            predict the ``information``.
+        ValueError: If device, tokenizer and ``dtype`` do not fit, there is no such device, or no
+            latent router to predict the ``information``.
     """
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("there is no GPU here that torch can use")
     if _are_programs(source):
         if information == "latent":
             raise ValueError("programs have no latent router: measure the information (elbo)")

@@ -14,8 +14,9 @@ import torch
 
 from jobs.machine import usable_cpus
 from jobs.options import config_from, configuration_options, work_option
-from pipelines.doctor import ClusterShape, Finding, Verdict, examine
+from pipelines.doctor import ClusterShape, examine
 from pipelines.errors import PipelineError
+from pipelines.findings import Finding, Verdict
 from pipelines.storage import Store
 
 __all__ = ["doctor"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable
 from typing import Any, Literal
@@ -98,7 +99,9 @@ def _grow(
         corpus.analyse(control)
         corpus.tokenise(control, rule=growth.rule(rates))
     with reading(store.url):
-        _print(growth.finish(rates))
+        grown = growth.finish(rates)
+    new = grown.generations[-1]
+    _print(grown, videos_added=new.videos, windows_added=new.totals.clips)
 
 
 def _tokenizer(corpus: Corpus) -> TokenizerInfo:
@@ -130,15 +133,17 @@ def merge(*, corpora: tuple[str, ...], output: str, storage: StorageConfig) -> N
         for url in corpora:
             check_reachable(Store(url, storage))
             parts.append(CorpusPart.read(Store(url, storage)))
-        claim_output(
-            store, merged_key(parts), stored_config(parts[0].store),
+        claim = functools.partial(
+            claim_output, store, merged_key(parts), stored_config(parts[0].store),
             instead="Merge into an empty folder.",
         )  # fmt: skip
-        _print(merge_corpora(parts, store))
+        # Parts that are refused leave no claim behind.
+        _print(merge_corpora(parts, store, begin=claim))
 
 
-def _print(info: CorpusInfo) -> None:
+def _print(info: CorpusInfo, **more: int) -> None:
     document = {
+        **more,
         "generations": len(info.generations),
         "videos_listed": info.videos.listed,
         "videos_committed": info.videos.committed,

@@ -63,7 +63,8 @@ def open_codec(checkpoint: str, device: str | None, *, dtype: str = "float32") -
         dtype: As the configuration names it.
 
     Raises:
-        PipelineError: If the checkpoint cannot be used, or not in this dtype on the device.
+        PipelineError: If the checkpoint cannot be used, or not in this dtype on the device, or
+            there is no such device.
     """
     try:
         return open_tokenizer(

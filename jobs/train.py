@@ -102,6 +102,8 @@ def _on_cluster(job: TrainingJob, device: Literal["cpu", "cuda"], workers: int) 
 
 def _in_this_process(job: TrainingJob, device: Literal["cpu", "cuda"]) -> TrainingResult | None:
     """Alone, or as one of the processes torchrun has started; only the first has a result."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise PipelineError("--device cuda: there is no GPU here that torch can use")
     with _stop_flag() as stop, _process_group(device) as (rank, place):
         try:
             result = run_training(

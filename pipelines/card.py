@@ -138,7 +138,19 @@ def _columns(info: CorpusInfo) -> str:
 
 
 def _loaders(info: CorpusInfo) -> str:
-    parts = ["## Reading it"]
+    parts = [
+        "## Reading it",
+        "Into a trainer, with `infotok` installed: shuffled, split over ranks and workers, able to "
+        "go on\nfrom any step; here packed into contexts of one length. Without a mode windows "
+        "come one by one.\n\n"
+        "```python\n"
+        "from pipelines.dataset import Packing, TokenDataset\n\n"
+        'contexts = TokenDataset(".", Packing(context=8192))  # or its URL\n'
+        "context = next(iter(contexts))\n"
+        'tokens, places, borders = context["tokens"], context["positions"], context["cu_seqlens"]\n'
+        "```",
+        "With nothing of ours:",
+    ]
     if "parquet" in info.formats:
         parts.append(
             "```python\n"

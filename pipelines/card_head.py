@@ -52,7 +52,7 @@ def hub_split(info: CorpusInfo) -> str:
 
 
 def _licence(licence: str) -> list[str]:
-    known = licence.lower()
+    known = "-".join(licence.lower().split())
     if known in _LICENCES:
         return [f"license: {known}"]
     return ["license: other", f"license_name: {json.dumps(licence)}"]

@@ -138,34 +138,35 @@ def scatter_svg(
 
 
 def timeline_svg(
-    spans: Sequence[tuple[float, float, float]],
+    spans: Sequence[tuple[float, float, float, float]],
     *,
     top: float,
-    full: float,
     shown: tuple[float, float] | None,
 ) -> str:
     """An ``<svg>``: tokens per second over the time of a video.
 
     Args:
-        spans: (start, end, tokens per second) of each window; times in seconds.
+        spans: (start, end, tokens per second, the same at full rate) of each window; times in
+            seconds. A padded tail has more of both than the windows before it.
         top: Of the axis, so that several videos can be compared.
-        full: Tokens per second at full rate, drawn where it is on the axis.
         shown: The part that is played beside it, in seconds.
     """
     tips = [
         f"{significant(start)} s to {significant(end)} s: {significant(pace)} tokens a second"
-        for start, end, pace in spans
+        for start, end, pace, _ in spans
     ]
 
     def draw(axes: Axes) -> None:
         if shown is not None:
             axes.axvspan(*shown, color=_ROLES["fill"], linewidth=0)
-        for number, (start, end, pace) in enumerate(spans):
+        for number, (start, end, pace, _) in enumerate(spans):
             (drawn,) = axes.bar(start, pace, end - start, align="edge", color=_ROLES["bar"],
                                 alpha=0.85, linewidth=0)  # fmt: skip
             drawn.set_gid(f"{_TIP}{number}")
-        if full <= top:
-            axes.axhline(full, color=_ROLES["mark"], linestyle=(0, (3, 3)), linewidth=1.2)
+        borders = [span[0] for span in spans] + [spans[-1][1]]
+        full = [span[3] for span in spans] + [spans[-1][3]]
+        axes.plot(borders, full, drawstyle="steps-post", color=_ROLES["mark"],
+                  linestyle=(0, (3, 3)), linewidth=1.2)  # fmt: skip
         axes.set_xlim(spans[0][0], spans[-1][1])
         axes.set_ylim(0, top)
         _ticks(axes, axes.xaxis)

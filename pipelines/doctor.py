@@ -5,13 +5,12 @@ Nothing is left behind: the probes of the stores are deleted again.
 
 from __future__ import annotations
 
-import shutil
+import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,18 +20,22 @@ from infotok_core.errors import CheckpointError
 from infotok_core.opening import named_dtype, open_tokenizer
 from infotok_core.tokenizer import VideoCodec
 from pipelines.config import RunConfig
-from pipelines.errors import PipelineError, StorageError
-from pipelines.reachable import check_reachable
-from pipelines.sources import open_source, source_url
+from pipelines.doctor_places import (
+    check_disk,
+    check_scratch,
+    check_shared_memory,
+    check_source,
+    check_store,
+)
+from pipelines.errors import PipelineError
+from pipelines.findings import Finding, bad, doubtful, good
 from pipelines.spreading import block_bytes
 from pipelines.storage import Store
 from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 from pipelines.video_writer import writes_h264
-from pipelines.wording import compact
 
-__all__ = ["ClusterShape", "Finding", "Verdict", "examine"]
+__all__ = ["ClusterShape", "examine", "gpu_memory"]
 
-_T = TypeVar("_T")
 _DECODERS = {
     "H.264": ("h264",),
     "HEVC": ("hevc",),
@@ -42,35 +45,6 @@ _DECODERS = {
     "ProRes": ("prores",),
 }
 _KEEP_ASPECT = 16 / 9
-_WINDOW_BYTES = 50_000
-"""Stored per window of 33x256x256: 36 kB of analysis, and rows at half of the tokens."""
-_WINDOW_VOLUME = 33 * 256 * 256
-_LEAST_FREE = 1 << 30
-_LEAST_SHARED = 1 << 30
-_RAY_FULL = 0.95
-"""At this share Ray stops writing to a disk."""
-
-
-class Verdict(StrEnum):
-    """Whether a run would work."""
-
-    GOOD = "ok"
-    DOUBTFUL = "look"
-    BAD = "FAIL"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        advice: What to do; empty where nothing has to be done.
-    """
-
-    name: str
-    verdict: Verdict
-    what: str
-    advice: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,26 +77,19 @@ def examine(
         yield _one_batch(config, tokenizer)
     yield from _cluster(config, shape)
     if source is not None:
-        yield _source(source, config)
+        decoders = config.runtime.decoders or max(shape.cpus, 1)
+        videos, found = check_source(source, config, at_most=decoders)
+        yield found
+        if videos is not None:
+            yield _spread(videos, decoders)
     for name, store in stores.items():
-        yield _writable(name, store, single_writer=config.runtime.single_writer)
+        yield check_store(name, store, single_writer=config.runtime.single_writer)
         if store.local:
-            yield _disk(name, Path(store.url), config)
-    yield _scratch(Path("/tmp"))
+            yield check_disk(name, Path(store.url), config)
+    # Where Ray looks.
+    yield check_scratch(Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()))
     if Path("/dev/shm").exists():
-        yield _shared_memory(Path("/dev/shm"))
-
-
-def _good(name: str, what: str) -> Finding:
-    return Finding(name=name, verdict=Verdict.GOOD, what=what)
-
-
-def _doubtful(name: str, what: str, advice: str) -> Finding:
-    return Finding(name=name, verdict=Verdict.DOUBTFUL, what=what, advice=advice)
-
-
-def _bad(name: str, what: str, advice: str) -> Finding:
-    return Finding(name=name, verdict=Verdict.BAD, what=what, advice=advice)
+        yield check_shared_memory(Path("/dev/shm"))
 
 
 def _codecs() -> Finding:
@@ -130,13 +97,13 @@ def _codecs() -> Finding:
     there = ", ".join(name for name in _DECODERS if name not in missing)
     advice = "install the `av` wheel of PyPI, whose FFmpeg has them"
     if "H.264" in missing:
-        return _bad("codecs", f"FFmpeg cannot decode {', '.join(missing)}", advice)
+        return bad("codecs", f"FFmpeg cannot decode {', '.join(missing)}", advice)
     if missing:
         what = f"decodes {there}, but not {', '.join(missing)}: such videos will be set aside"
-        return _doubtful("codecs", what, advice)
+        return doubtful("codecs", what, advice)
     if not writes_h264():
-        return _doubtful("codecs", f"decodes {there}; no H.264 for reports", advice)
-    return _good("codecs", f"decodes {there}; writes H.264")
+        return doubtful("codecs", f"decodes {there}; no H.264 for reports", advice)
+    return good("codecs", f"decodes {there}; writes H.264")
 
 
 def _decodes(codec: str) -> bool:
@@ -157,8 +124,8 @@ def _weights(config: RunConfig) -> tuple[VideoCodec | None, Finding]:
         wanted = named_dtype(config.tokenizer.dtype)
         tokenizer = open_tokenizer(checkpoint, device=device, dtype=wanted)
     except (PipelineError, CheckpointError, ValueError) as error:
-        return None, _bad(name, f"{checkpoint} cannot be used: {error}", advice)
-    return tokenizer, _good(name, f"{checkpoint}, {identity.fingerprint[:16]}…, on {device}")
+        return None, bad(name, f"{checkpoint} cannot be used: {error}", advice)
+    return tokenizer, good(name, f"{checkpoint}, {identity.fingerprint[:16]}…, on {device}")
 
 
 def _device(config: RunConfig) -> str:
@@ -187,15 +154,21 @@ def _one_batch(config: RunConfig, tokenizer: VideoCodec) -> Finding:
         seconds = time.perf_counter() - start
     except (torch.cuda.OutOfMemoryError, MemoryError, RuntimeError) as error:
         advice = "make tokenizer.batch_size, window.frames or space.size smaller"
-        return _bad("memory", f"{what} cannot be encoded: {str(error).splitlines()[0]}", advice)
+        return bad("memory", f"{what} cannot be encoded: {str(error).splitlines()[0]}", advice)
     if not gpu:
-        return _good("memory", f"{what}: encoded on the CPU")
+        return good("memory", f"{what}: encoded on the CPU")
     peak, total = torch.cuda.max_memory_allocated(), torch.cuda.mem_get_info()[1]
-    told = f"{what}: {peak / 1e9:.1f} of {total / 1e9:.1f} GB, {number / seconds:.1f} windows/s"
-    if peak > 0.9 * total:
-        advice = "halve tokenizer.batch_size: another process on the GPU would end the run"
-        return _doubtful("memory", told, advice)
-    return _good("memory", told)
+    found = gpu_memory(peak, total, actors=config.runtime.actors_per_gpu)
+    return replace(found, what=f"{what}: {found.what}; {number / seconds:.1f} windows/s")
+
+
+def gpu_memory(peak: int, total: int, *, actors: int) -> Finding:
+    """Whether so many tokenizers, each with ``peak`` bytes, find room on a GPU of ``total``."""
+    told = f"{actors} x {peak / 1e9:.1f} of {total / 1e9:.1f} GB"
+    if actors * peak > 0.9 * total:
+        advice = "halve tokenizer.batch_size, or make runtime.actors_per_gpu smaller"
+        return doubtful("memory", told, advice)
+    return good("memory", told)
 
 
 def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
@@ -203,99 +176,27 @@ def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
     told = f"{shape.nodes} nodes, {shape.cpus} CPUs, {shape.gpus} GPUs"
     places = shape.gpus * runtime.actors_per_gpu
     if config.tokenizer.device == "cuda" and not shape.gpus:
-        yield _bad("cluster", f"{told}, but tokenizer.device = cuda",
+        yield bad("cluster", f"{told}, but tokenizer.device = cuda",
                    "set RAY_ADDRESS to a cluster with GPUs, or device = auto")  # fmt: skip
     elif places and config.tokenizer.device != "cpu" and (runtime.actors or 0) > places:
-        yield _bad("cluster", f"{told}, but runtime.actors = {runtime.actors}: some never start",
+        yield bad("cluster", f"{told}, but runtime.actors = {runtime.actors}: some never start",
                    f"runtime.actors = {places}, or leave it out")  # fmt: skip
     elif (runtime.decoders or 0) > shape.cpus:
-        yield _doubtful("cluster", f"{told}, but runtime.decoders = {runtime.decoders}",
+        yield doubtful("cluster", f"{told}, but runtime.decoders = {runtime.decoders}",
                         f"runtime.decoders = {shape.cpus}, or leave it out")  # fmt: skip
     else:
-        yield _good("cluster", told)
+        yield good("cluster", told)
     need = 4 * block_bytes(config) * max(shape.cpus, 1)
     if shape.object_store_bytes is not None and shape.object_store_bytes < need:
         there = shape.object_store_bytes
         what = f"{there / 1e9:.1f} GB for frames on their way, {need / 1e9:.1f} GB would be good"
         advice = "start Ray with --object-store-memory, or set runtime.decoders lower"
-        yield _doubtful("object store", what, advice)
+        yield doubtful("object store", what, advice)
 
 
-def _source(url: str, config: RunConfig) -> Finding:
-    advice = (
-        "check the name, --endpoint-url and --profile; listing needs s3:ListBucket, reading "
-        "s3:GetObject"
-    )
-
-    def first_byte() -> str:
-        source = open_source(url, config.source, config.source_storage)
-        first = next(iter(source.objects), None)
-        if first is None:
-            raise PipelineError(f"{url} lists no object (see source.include)")
-        place = source_url(source.root, first.uri)
-        if Store(place).local:
-            with Path(place).open("rb") as file:
-                file.read(1)
-        else:
-            Store(source.root, config.source_storage).remote("cat_file", place, start=0, end=1)
-        return first.uri
-
-    return _tried("input", first_byte, lambda uri: f"{url} lists and reads ({uri})", advice)
-
-
-def _writable(name: str, store: Store, *, single_writer: bool) -> Finding:
-    def write() -> None:
-        check_reachable(store)
-        try:
-            store.check_conditional_writes()
-        except StorageError:
-            if not single_writer:
-                raise
-            # Without the condition it has to be written to all the same.
-            store.replace("_probe-doctor", b"")
-            store.delete("_probe-doctor")
-
-    advice = (
-        "check the name, --endpoint-url and --profile; writing needs s3:PutObject, GetObject, "
-        "ListBucket and DeleteObject. A store that ignores If-None-Match needs --single-writer, "
-        "and one run at a time"
-    )
-    how = "only one writer" if single_writer else "a name is taken only once"
-    return _tried(name, write, lambda _: f"{store.url} can be written to, {how}", advice)
-
-
-def _tried(name: str, check: Callable[[], _T], told: Callable[[_T], str], advice: str) -> Finding:
-    try:
-        return _good(name, told(check()))
-    except (PipelineError, OSError) as error:
-        return _bad(name, str(error), advice)
-
-
-def _disk(name: str, folder: Path, config: RunConfig) -> Finding:
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
-    volume = config.window.frames * config.space.size**2
-    windows = round(free / (_WINDOW_BYTES * volume / _WINDOW_VOLUME))
-    told = f"{free / 1e9:.0f} GB free: room for some {compact(windows)} windows"
-    if free < _LEAST_FREE:
-        return _bad(f"{name} disk", told, "free some, or write elsewhere")
-    return _good(f"{name} disk", told)
-
-
-def _scratch(folder: Path) -> Finding:
-    usage = shutil.disk_usage(folder)
-    told = f"{folder}: {usage.free / 1e9:.0f} GB free"
-    if usage.free < (1 - _RAY_FULL) * usage.total:
-        return _bad("scratch", f"{told}, and Ray stops at {_RAY_FULL:.0%}",
-                    "free some, or set RAY_TMPDIR to another disk")  # fmt: skip
-    return _good("scratch", told)
-
-
-def _shared_memory(folder: Path) -> Finding:
-    total = shutil.disk_usage(folder).total
-    told = f"{folder} of {total / 1e9:.1f} GB"
-    if total < _LEAST_SHARED:
-        advice = "give the container more: --shm-size=8g, or an emptyDir of medium Memory"
-        return _doubtful("shared memory", f"{told}: Ray falls back to slow files", advice)
-    return _good("shared memory", told)
+def _spread(videos: int, decoders: int) -> Finding:
+    """Whether there are videos for everybody: each is decoded by one process."""
+    if videos < decoders:
+        what = f"{videos} videos for {decoders} decoders: some have nothing to do"
+        return doubtful("plan", what, "a smaller machine is as fast, or cut long videos in several")
+    return good("plan", f"videos for all of {decoders} decoders")

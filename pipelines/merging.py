@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import posixpath
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -120,10 +120,17 @@ def merged_key(parts: Sequence[CorpusPart]) -> str:
     return digest(keys)
 
 
-def merge(parts: Sequence[CorpusPart], output: Store) -> CorpusInfo:
+def merge(
+    parts: Sequence[CorpusPart], output: Store, *, begin: Callable[[], None] | None = None
+) -> CorpusInfo:
     """Make one corpus of several; ``output`` may be the first of them.
 
     A video that one part has and another one had set aside is in the corpus.
+
+    Args:
+        parts: In order.
+        output: Where it shall be.
+        begin: Called when the parts fit together, before anything is written.
 
     Raises:
         PlanMismatchError: If the parts differ in what they are, or share a video; names what.
@@ -136,6 +143,8 @@ def merge(parts: Sequence[CorpusPart], output: Store) -> CorpusInfo:
                 + "\n  ".join(found)
             )
     committed = _disjoint(parts)
+    if begin is not None:
+        begin()
     placed = list(_placed(parts))
     for part, pairs in zip(parts, placed, strict=True):
         for file, there in pairs:

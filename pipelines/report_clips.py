@@ -42,6 +42,11 @@ class WindowFacts:
         """Kept tokens per second of video."""
         return self.num_tokens / max(self.end_time_s - self.start_time_s, 1e-9)
 
+    @property
+    def most_tokens_per_second(self) -> float:
+        """The same at full rate."""
+        return self.tokens_per_second / self.rate
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportVideo:

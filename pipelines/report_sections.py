@@ -72,13 +72,21 @@ def videos(shown: Sequence[ReportVideo], without_originals: str) -> str:
         return ""
     ordered = sorted(shown, key=_mean_elbo)
     # One axis for all, so that one sees who gets the tokens.
-    top = 1.12 * max(window.tokens_per_second for video in shown for window in video.windows)
+    top = 1.12 * max(
+        window.most_tokens_per_second for video in shown for window in _whole(video.windows)
+    )
     note = "From the least to the most informative."
     if any(video.mp4 for video in shown):
         note += " Each plays its busiest windows, the shaded part of its timeline."
     reason = f'\n<p class="notice">{escape(without_originals)}</p>' if without_originals else ""
     cards = "\n".join(_card(video, top) for video in ordered)
     return f"<section>\n<h2>Videos</h2>\n<p>{note}</p>{reason}\n{cards}\n</section>"
+
+
+def _whole(windows: Sequence[WindowFacts]) -> list[WindowFacts]:
+    """Without a short tail: its one frame is padded to many, and would dwarf the others."""
+    usual_s = median(window.end_time_s - window.start_time_s for window in windows)
+    return [w for w in windows if w.end_time_s - w.start_time_s >= 0.5 * usual_s]
 
 
 def _mean_elbo(video: ReportVideo) -> float:
@@ -122,13 +130,11 @@ def _timeline(video: ReportVideo, top: float) -> str:
     if not has_charts():
         return ""
     spans = [
-        (window.start_time_s, window.end_time_s, window.tokens_per_second)
-        for window in video.windows
+        (w.start_time_s, w.end_time_s, w.tokens_per_second, w.most_tokens_per_second)
+        for w in video.windows
     ]
-    # Of whole windows: the last one may be padded.
-    full = median(window.tokens_per_second / window.rate for window in video.windows)
     played = (video.played[0].start_time_s, video.played[-1].end_time_s)
-    svg = timeline_svg(spans, top=top, full=full, shown=played if video.mp4 else None)
+    svg = timeline_svg(spans, top=top, shown=played if video.mp4 else None)
     note = f"tokens per second in {len(video.windows):,} windows; dashed: full rate"
     return f'<figure class="timeline"><figcaption>{note}</figcaption>\n{svg}</figure>'
 

@@ -34,6 +34,9 @@ code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
   border-radius: 12px; overflow: hidden; background: var(--line);
 }
 .tiles div { flex: 1 1 132px; padding: 14px 16px; background: var(--card); }
+.tiles div:first-child:nth-last-child(n + 8), .tiles div:nth-last-child(n + 8) ~ div {
+  flex-basis: max(132px, 22%);
+}
 .tiles dt { color: var(--soft); font-size: 13px; }
 .tiles dd { margin: 2px 0 0; font-size: 22px; font-weight: 620; white-space: nowrap; }
 .tiles small { display: block; color: var(--soft); font-size: 12px; font-weight: 400; }
@@ -58,6 +61,7 @@ code { font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
   color: var(--soft); font-size: 12px; text-align: center;
 }
 video { display: block; width: 100%; height: auto; border-radius: 6px; background: #181818; }
+.timeline { max-width: 520px; }
 .figures { display: flex; flex-wrap: wrap; gap: 6px 22px; margin: 0 0 10px; }
 .figures dt { color: var(--soft); font-size: 12px; }
 .figures dd { margin: 0; font-size: 17px; font-weight: 620; white-space: nowrap; }

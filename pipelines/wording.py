@@ -61,6 +61,8 @@ def rule_text(rule: RateRule) -> str:
 
 def generation_text(run: Generation) -> str:
     """One run of a grown corpus in a line."""
+    if not run.totals.clips:
+        return "nothing came through"
     whose = "" if run.own_statistics else ", solved on the corpus it was appended to"
     return (
         f"{run.videos:,} videos, {run.totals.clips:,} windows, {run.totals.tokens:,} tokens, rate "

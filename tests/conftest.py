@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from corpora import Corpus
 
 # Before anybody imports ray: a thread of a run that was stopped must not start another Ray.
 os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
@@ -37,3 +41,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group(str(group.relative_to(config.rootpath))))
     if is_shared:
         items.sort(key=lambda item: item.path.parent.name != "e2e")
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    """A corpus of real footage, for what is tried on made rows otherwise."""
+    # Not at the top: most tests need no network.
+    import torch
+    from real_corpora import build_real_corpus
+
+    torch.set_num_threads(1)
+    return build_real_corpus(tmp_path_factory.mktemp("footage"))

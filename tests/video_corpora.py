@@ -45,7 +45,7 @@ def analyse_videos(
     """Every file below ``root``, decoded and encoded."""
     videos: Analysed = {}
     with DecoderProcess() as decoder:
-        for path in sorted(root.rglob("*.m*")):
+        for path in sorted(path for path in root.rglob("*") if path.is_file()):
             request = DecodeRequest(
                 url=str(path),
                 storage_options={},

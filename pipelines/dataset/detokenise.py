@@ -24,6 +24,8 @@ from schemas.tokens import pack_mask
 
 __all__ = ["checkpoint_of", "detokenise"]
 
+_NEEDED = ("tokens", "positions", "grid", "num_frames", "width", "height")
+
 
 def checkpoint_of(
     info: CorpusInfo,
@@ -71,7 +73,16 @@ def detokenise(sample: Mapping[str, Any], tokenizer: VideoCodec) -> npt.NDArray[
     # Not at the top: pictures and measures, which `reconstruct` also needs, take seconds to import.
     from pipelines.reconstruct import reconstruct_row
 
+    if missing := [name for name in _NEEDED if sample.get(name) is None]:
+        raise ValueError(
+            f"the sample lacks {', '.join(missing)}: windows can be decoded, one by one, and not "
+            "the contexts or batches they are packed into"
+        )
     ids, where = _array(sample["tokens"]), _array(sample["positions"])
+    if ids.ndim != 1 or where.shape != (len(ids), 3):
+        raise ValueError(
+            f"tokens {list(ids.shape)} and positions {list(where.shape)} must be [n] and [n, 3]"
+        )
     real = where[:, 1] >= 0
     ids, where, grid = ids[real], where[real], tuple(sample["grid"])
     if not ((where >= 0) & (where < grid)).all():
@@ -82,6 +93,8 @@ def detokenise(sample: Mapping[str, Any], tokenizer: VideoCodec) -> npt.NDArray[
     if int(mask_thw.sum()) != len(ids):
         raise ValueError("two tokens have the same position")
     told = {name: sample.get(name) for name in ITEM_FIELDS}
+    # A model has no name for what it made.
+    told["clip_id"] = told["clip_id"] or "of the sample"
     shape = dict(zip(("grid_t", "grid_h", "grid_w"), grid, strict=True))
     row = {**told, **shape, "mask": pack_mask(mask_thw), "tokens": codes_thw[mask_thw]}
     return reconstruct_row(tokenizer, row)

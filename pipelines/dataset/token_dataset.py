@@ -83,6 +83,9 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         storage: StorageConfig | None = None,
     ) -> None:
         super().__init__()
+        # A notebook has no type checker.
+        if not isinstance(mode, Packing | Buckets | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"mode must be None, a Packing or Buckets, not {mode!r}")
         if lanes < 1:
             raise ValueError(f"lanes {lanes} must be at least 1")
         if (rank is None) != (world_size is None):

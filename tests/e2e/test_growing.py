@@ -47,6 +47,8 @@ def test_new_videos_join_and_repaired_ones_come_back(checkpoint: Path, tmp_path:
         1,
     )
 
+    assert (grown["videos_added"], grown["windows_added"]) == (1, grown["windows"] - 5)
+
     (source / "broken.mp4").write_bytes(whole)
     options = ["--reason", "TRUNCATED", "--reason", "CORRUPT_CONTAINER", "--statistics", "new"]
     retried = infotok(log, "retry-failed", source, output, *options)

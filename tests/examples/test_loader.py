@@ -59,13 +59,7 @@ def test_the_snippets_run_one_after_the_other(corpora: Path, monkeypatch: pytest
 
 
 def test_a_world_model_trains_on_both_rates_and_draws_a_video(corpora: Path, tmp_path: Path):
-    command = [
-        sys.executable, str(ROOT / "examples" / "train_world_model.py"),
-        str(corpora / "tokens-50"), str(corpora / "tokens-100"), "--out", str(tmp_path),
-        "--steps", "12", "--context", "256", "--layers", "1", "--heads", "1", "--held", "0.5",
-    ]  # fmt: skip
-    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    done = train(tmp_path, corpora / "tokens-50", corpora / "tokens-100", "--steps", "12")
     assert done.returncode == 0, done.stderr
     half, whole = json.loads((tmp_path / "results.json").read_text())
     assert (half["rate"], whole["rate"]) == (pytest.approx(0.5, abs=0.01), 1.0)
@@ -81,3 +75,34 @@ def test_a_world_model_trains_on_both_rates_and_draws_a_video(corpora: Path, tmp
         # All latent frames of a window; the last one of a tail holds less than four.
         assert 5 < len(frames) <= 9
         assert (frames[0].width, frames[0].height) == (128, 64)
+
+
+def train(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """The example, small."""
+    command = [
+        sys.executable, ROOT / "examples" / "train_world_model.py", *arguments, "--out", out,
+        "--context", "256", "--layers", "1", "--heads", "1", "--held", "0.5",
+    ]  # fmt: skip
+    env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
+    return subprocess.run(
+        [*map(str, command)], capture_output=True, text=True, env=env, check=False
+    )
+
+
+def test_a_world_model_trains_for_a_time_in_half_precision(corpora: Path, tmp_path: Path):
+    # As on a GPU, but for its attention.
+    options = ("--seconds", "0.5", "--precision", "bf16", "--workers", "1", "--draw", "0")
+    done = train(tmp_path, corpora / "tokens-50", *options)
+    assert done.returncode == 0, done.stderr
+    (found,) = json.loads((tmp_path / "results.json").read_text())
+    assert f"{found['steps']} steps for each corpus" in done.stdout
+    assert found["steps_per_s"] > 0
+    assert 0 <= found["waited_share"] < 1
+    assert found["items_per_s"] == pytest.approx(256 * found["steps_per_s"])
+    assert list(tmp_path.glob("*.mp4")) == []
+
+
+def test_a_cpu_does_not_learn_with_flex_attention(tmp_path: Path):
+    done = train(tmp_path, tmp_path, "--attention", "flex")
+    assert done.returncode == 2
+    assert "--attention sdpa" in done.stderr

@@ -13,7 +13,8 @@ from videos import write_video
 
 from jobs.cli import main
 from pipelines.config import RunConfig, StorageConfig
-from pipelines.doctor import ClusterShape, Verdict, examine
+from pipelines.doctor import ClusterShape, examine, gpu_memory
+from pipelines.findings import Verdict
 from pipelines.storage import Store
 
 pytest_plugins = ["s3"]
@@ -48,6 +49,43 @@ def test_each_thing_that_is_wrong_has_its_advice_and_the_exit_code_is_1(tmp_path
         (line,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["FAIL", name]]
         assert lines[line + 1].strip().startswith("-> ")
     assert "does not exist" in result.stdout
+    # Nothing of buckets where there are none.
+    assert "s3:" not in result.stdout
+
+
+def test_the_disk_is_that_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "not-yet"))
+    config = RunConfig.model_validate({"tokenizer": {"checkpoint": "/nowhere"}})
+    shape = ClusterShape(cpus=1, gpus=0, nodes=1)
+    found = {item.name: item for item in examine(config, shape, source=None, stores={})}
+    assert found["scratch"].what.startswith(f"{tmp_path / 'not-yet'}: ")
+
+
+def test_without_credentials_it_says_where_they_come_from(monkeypatch: pytest.MonkeyPatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    place = ("s3://bucket/videos", "s3://bucket/out", "--endpoint-url", "http://127.0.0.1:9")
+    result = doctor(*place, "--checkpoint", "/nowhere", "--json")
+    found = {finding["name"]: finding for finding in json.loads(result.stdout)}
+    for name, right in (("input", "s3:ListBucket"), ("output", "s3:PutObject")):
+        assert found[name]["verdict"] == "FAIL"
+        assert "Unable to locate credentials" in found[name]["what"]
+        assert "--profile, or AWS_ACCESS_KEY_ID" in found[name]["advice"]
+        assert right in found[name]["advice"]
+
+
+@pytest.mark.parametrize(("cpus", "verdict"), [(2, Verdict.GOOD), (3, Verdict.DOUBTFUL)])
+def test_decoders_without_a_video_are_named(cpus: int, verdict: Verdict, tmp_path: Path):
+    for name in "ab":
+        (tmp_path / f"{name}.mp4").write_bytes(b"is not opened")
+    config = RunConfig.model_validate({"tokenizer": {"checkpoint": "/nowhere"}})
+    shape = ClusterShape(cpus=cpus, gpus=0, nodes=1)
+    found = {item.name: item for item in examine(config, shape, source=str(tmp_path), stores={})}
+    more = " or more" if cpus == 2 else ""
+    assert f"2 objects{more}, first a.mp4" in found["input"].what
+    assert found["plan"].verdict is verdict
 
 
 @pytest.mark.parametrize(
@@ -81,6 +119,13 @@ def test_the_cluster_is_compared_with_the_plan(settings, shape, verdict, tmp_pat
     document["tokenizer"] = {**document["tokenizer"], "checkpoint": str(tmp_path)}
     found = list(examine(RunConfig.model_validate(document), shape, source=None, stores={}))
     assert [item.verdict for item in found if item.name == "cluster"] == [verdict]
+
+
+@pytest.mark.parametrize(("actors", "verdict"), [(1, Verdict.GOOD), (2, Verdict.DOUBTFUL)])
+def test_tokenizers_that_share_a_gpu_share_its_memory(actors: int, verdict: Verdict):
+    found = gpu_memory(45 << 30, 80 << 30, actors=actors)
+    assert found.verdict is verdict
+    assert ("actors_per_gpu" in found.advice) == (actors == 2)
 
 
 def test_a_small_object_store_is_named(tmp_path: Path):

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from browsers import Browser, requires_browser
 from click.testing import CliRunner, Result
+from corpora import Corpus, copy_of
+from shared import requires_shared
 from skimage.io import imread
 from video_corpora import SmallCorpus
 from videos import write_video
@@ -132,3 +134,34 @@ def test_a_browser_shows_and_plays_it_light_and_dark_wide_and_narrow(page: Path,
             assert picture[0, 0, 0] == background
             # Text, charts and pictures: not a blank page.
             assert len(np.unique(picture[::5, ::5].reshape(-1, 3), axis=0)) > 200
+
+
+# How many tiles stand in each line.
+_TILES = """
+(() => {
+  const lines = {};
+  for (const tile of document.querySelectorAll(".tiles div"))
+    lines[tile.offsetTop] = (lines[tile.offsetTop] || 0) + 1;
+  return Object.values(lines);
+})()
+"""
+
+
+@requires_shared
+@requires_browser
+@pytest.mark.shared
+@pytest.mark.timeout(180)
+def test_real_footage_plays_and_no_line_of_tiles_has_a_hole(footage: Corpus, tmp_path: Path):
+    store = copy_of(footage, tmp_path / "corpus")
+    # Measured: the eighth tile.
+    measured = CliRunner().invoke(main, ["validate", store.url, "--reconstruct", "2"])
+    assert measured.exit_code == 0, measured.output
+    result = _run(Path(store.url), "--videos", "3")
+    assert result.exit_code == 0, result.output
+    with Browser() as browser:
+        for width, tiles in ((1200, [4, 4]), (390, [2, 2, 2, 2])):
+            browser.show(Path(store.url) / "report.html", width=width, theme="light")
+            assert len(browser.run(_PLAYED)) == 3
+            assert browser.run(_TILES) == tiles
+            picture = imread(browser.picture(tmp_path / "page.png"))[..., :3]
+            assert len(np.unique(picture[::5, ::5].reshape(-1, 3), axis=0)) > 500

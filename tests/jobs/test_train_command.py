@@ -391,3 +391,10 @@ def test_weights_of_another_network_are_named(videos: Path, tmp_path: Path):
     result = train(videos, tmp_path / "out", recipe, "--perceptual", tmp_path / "vgg.pth")
     assert result.exit_code == 1
     assert "vgg.pth" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_a_sentence(videos: Path, tmp_path: Path):
+    result = train(videos, tmp_path / "out", RECIPE, "--device", "cuda")
+    assert result.exit_code == 1
+    assert "there is no GPU here" in result.stderr

@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from corpora import Corpus, build_corpus, copy_of
+from shared import requires_shared
 from video_corpora import SmallCorpus
 from videos import numbered_frame, write_video
 
@@ -112,6 +113,22 @@ def test_tokens_of_another_video_are_a_fault(small_corpus: SmallCorpus, tmp_path
     assert result.stdout.count("tokens do not come out again") == 3
 
 
+@requires_shared
+@pytest.mark.shared
+def test_so_it_is_on_real_footage(footage: Corpus, tmp_path: Path):
+    store = copy_of(footage, tmp_path / "copy")
+    result = _run(store.url, "--reconstruct", "5", "--re-encode", "5", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [clip["different"] for clip in found["encoded_again"]] == [0] * 5
+    stored = ReconstructionSample.from_bytes(store.read(RECONSTRUCTION_PATH))
+    assert (stored.psnr_db, stored.ssim) == (
+        found["reconstruction"]["psnr_db"],
+        found["reconstruction"]["ssim"],
+    )
+    assert stored.psnr_db > 15
+
+
 def _copy(small_corpus: SmallCorpus, tmp_path: Path) -> Path:
     return Path(shutil.copytree(small_corpus.parquet, tmp_path / "corpus"))
 
@@ -120,3 +137,10 @@ def test_a_corpus_in_half_precision_cannot_be_encoded_again_on_a_cpu():
     with pytest.raises(PipelineError, match="the CPU computes in float32 alone"):
         open_codec("default", "cpu", dtype="float16")
     assert open_codec("default", "cpu", dtype="auto").dtype == torch.float32
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(small_corpus: SmallCorpus):
+    result = _run(str(small_corpus.parquet), "--reconstruct", "1", "--device", "cuda")
+    assert result.exit_code == 1
+    assert "there is no GPU here" in result.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from corpora import Corpus, build_corpus
+from shared import requires_shared
 
 from pipelines.card import dataset_card, report_html
 from pipelines.histograms import elbo_histogram, rate_histogram, token_histogram
@@ -45,18 +46,32 @@ def test_the_card_says_what_how_many_and_under_which_licence(corpus: Corpus):
 
 
 def test_the_snippets_of_the_card_run_as_they_stand(corpus: Corpus, tmp_path, monkeypatch):
-    card = dataset_card(corpus.info)
+    run_snippets(corpus, tmp_path, monkeypatch)
+
+
+@requires_shared
+@pytest.mark.shared
+def test_they_do_on_real_footage(footage: Corpus, tmp_path, monkeypatch):
+    run_snippets(footage, tmp_path, monkeypatch)
+
+
+def run_snippets(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = (Path(corpus.store.url) / "README.md").read_text()
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.chdir(Path(corpus.store.url))
     monkeypatch.setattr(sys, "argv", ["snippet"])
     snippets = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     if importlib.util.find_spec("datasets") is None:
         snippets = [snippet for snippet in snippets if "load_dataset" not in snippet]
     for snippet in snippets:
         names: dict[str, object] = {}
         exec(snippet, names)
-        assert len(names["tokens"]) == names["row"]["num_tokens"]
+        if "context" in names:
+            held = sum(window["length"] for window in names["context"]["windows"])
+            assert (len(names["tokens"]), names["borders"][-1]) == (8192, held)
+        else:
+            assert len(names["tokens"]) == names["row"]["num_tokens"]
 
 
 @pytest.mark.parametrize("formats", [("parquet", "webdataset"), ("webdataset",)])
@@ -83,6 +98,7 @@ def test_a_folder_with_its_card_is_a_dataset_for_others(
     ("licence", "head"),
     [
         ("CC0-1.0", "license: cc0-1.0\npretty"),
+        ("CC BY-NC 4.0", "license: cc-by-nc-4.0\npretty"),
         ("ask: Bob", 'license: other\nlicense_name: "ask: Bob"\npretty'),
     ],
 )

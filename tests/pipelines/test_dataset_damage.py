@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from corpora import Corpus, build_corpus, copy_of, rows_of, video_windows
+from shared import requires_shared
 
 from pipelines.dataset import Packing, TokenDataset
 from pipelines.errors import StorageError
@@ -73,6 +74,16 @@ def test_a_flipped_byte_never_gives_other_samples(corpus: Corpus, damaged: Store
         said += 1
     assert said > 10
     damaged.replace(file.path, data)
+
+
+@requires_shared
+@pytest.mark.shared
+@pytest.mark.parametrize("kind", KINDS)
+def test_so_it_is_on_real_footage(footage: Corpus, kind: str, tmp_path: Path):
+    damaged = copy_of(footage, tmp_path)
+    test_a_flipped_byte_never_gives_other_samples(footage, damaged, kind)
+    test_the_digest_of_the_manifest_finds_every_flip(footage, damaged, kind)
+    test_a_file_that_is_cut_off_overwritten_empty_or_gone_is_named(footage, damaged, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)

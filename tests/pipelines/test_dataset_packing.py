@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from corpora import build_corpus
+from corpora import Corpus, build_corpus
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared import requires_shared
 
 from pipelines.dataset import Buckets, Packing, Specials, TokenDataset, collate
 from pipelines.dataset.packing import cut_pieces
@@ -70,6 +71,21 @@ packings = st.builds(
 def test_an_epoch_holds_each_token_once_and_no_piece_crosses_documents(
     root: Path, packing: Packing, lanes: int, epoch: int, unit_rows: int
 ):
+    check_epoch(root, packing, lanes=lanes, epoch=epoch, unit_rows=unit_rows)
+
+
+@requires_shared
+@pytest.mark.shared
+@settings(max_examples=12)
+@given(packings, st.integers(1, 5), st.integers(0, 3), st.integers(1, 9))
+def test_so_it_is_on_real_footage(
+    footage: Corpus, packing: Packing, lanes: int, epoch: int, unit_rows: int
+):
+    check_epoch(Path(footage.store.url), packing, lanes=lanes, epoch=epoch, unit_rows=unit_rows)
+
+
+def check_epoch(root: Path, packing: Packing, *, lanes: int, epoch: int, unit_rows: int) -> None:
+    """Every window comes back from its pieces, whole and in its place."""
     rows = {row["clip_id"]: row for row in TokenDataset(root, seed=None)}
     packed = TokenDataset(root, packing, lanes=lanes, unit_rows=unit_rows)
     packed.set_epoch(epoch)
@@ -193,6 +209,55 @@ def test_bucketed_batches_hold_each_window_once_and_little_padding(root: Path):
     assert seen == rows
     with pytest.raises(ValueError, match="max_tokens is 50"):
         next(iter(TokenDataset(root, Buckets(max_tokens=50))))
+
+
+buckets = st.builds(
+    Buckets, batch_size=st.integers(1, 9), max_tokens=st.integers(250, 900), specials=specials
+)
+
+
+@settings(max_examples=12)
+@given(buckets, st.integers(1, 5), st.integers(0, 3), st.integers(1, 9))
+def test_any_buckets_give_every_window_back(
+    root: Path, chosen: Buckets, lanes: int, epoch: int, unit_rows: int
+):
+    check_buckets(root, chosen, lanes=lanes, epoch=epoch, unit_rows=unit_rows)
+
+
+@requires_shared
+@pytest.mark.shared
+@settings(max_examples=12)
+@given(buckets, st.integers(1, 5), st.integers(0, 3), st.integers(1, 9))
+def test_buckets_give_real_footage_back(
+    footage: Corpus, chosen: Buckets, lanes: int, epoch: int, unit_rows: int
+):
+    check_buckets(Path(footage.store.url), chosen, lanes=lanes, epoch=epoch, unit_rows=unit_rows)
+
+
+def check_buckets(root: Path, chosen: Buckets, *, lanes: int, epoch: int, unit_rows: int) -> None:
+    """Every window comes back once from its line, and nothing else stands there."""
+    rows = {row["clip_id"]: row for row in TokenDataset(root, seed=None)}
+    batched = TokenDataset(root, chosen, lanes=lanes, unit_rows=unit_rows)
+    batched.set_epoch(epoch)
+    seen: list[str] = []
+    for batch in batched:
+        assert 1 <= len(batch["windows"]) <= chosen.batch_size
+        assert batch["tokens"].numel() <= chosen.max_tokens
+        assert batch["tokens"].shape[1] == int(batch["lengths"].max())
+        for ids, where, length, window in zip(
+            batch["tokens"], batch["positions"], batch["lengths"], batch["windows"], strict=True
+        ):
+            row, real = rows[window["clip_id"]], where[:, 1] >= 0
+            assert torch.equal(ids[real], row["tokens"])
+            assert torch.equal(where[real], row["positions"])
+            assert not real[length:].any()
+            assert (ids[length:] == PAD).all()
+            used = chosen.specials
+            marks = [mark for mark in (used.bos, used.eos) if mark is not None]
+            frames = row["grid"][0] if used.frame is not None else 0
+            assert int(length) == len(row["tokens"]) + len(marks) + frames
+            seen.append(window["clip_id"])
+    assert sorted(seen) == sorted(rows)
 
 
 def test_special_ids_must_be_free(root: Path):

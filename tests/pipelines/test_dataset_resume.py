@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import build_corpus
+from corpora import Corpus, build_corpus
+from shared import requires_shared
 
 from pipelines.dataset import Buckets, Packing, TokenDataset
 
@@ -88,6 +89,31 @@ def test_one_rank_goes_on_as_two_and_two_as_three(root: Path, mode: Any):
         assert taken == whole, first
 
 
+@requires_shared
+@pytest.mark.shared
+@pytest.mark.parametrize("mode", MODES, ids=["samples", "packing", "buckets"])
+def test_so_it_is_on_real_footage(footage: Corpus, mode: Any):
+    test_every_break_point_of_an_epoch_is_as_if_there_had_been_none(Path(footage.store.url), mode)
+    test_one_rank_goes_on_as_two_and_two_as_three(Path(footage.store.url), mode)
+
+
+@requires_shared
+@pytest.mark.shared
+@pytest.mark.parametrize("mode", [None, Packing(context=150)], ids=["samples", "packing"])
+def test_real_footage_passes_through_any_loader_once(footage: Corpus, mode: Any):
+    root = Path(footage.store.url)
+    whole = keys(dataset(root, mode))
+    for workers, batch_size, stop in ((0, 2, 3), (2, 2, 3), (2, 1, 4)):
+        _, before = loader(root, workers, batch_size, mode)
+        batches = iter(before)
+        begun = [key(item) for _ in range(stop) for item in next(batches)]
+        state = before.state_dict()
+        del batches
+        data, other = loader(root, 3, 3, mode)
+        data.load_state_dict(state)
+        assert begun + keys(chain.from_iterable(other)) == whole
+
+
 def loader(root: Path, workers: int, batch_size: int, mode: Any = None) -> tuple[Any, Any]:
     data = dataset(root, mode, batch_size=batch_size)
     made = torchdata.StatefulDataLoader(
@@ -110,6 +136,39 @@ def test_worker_counts_change_neither_the_order_nor_what_is_left(root: Path):
         data, other = loader(root, 3, 3)
         data.load_state_dict(state)
         assert begun + keys(chain.from_iterable(other)) == whole
+
+
+@pytest.mark.parametrize("every", [1, 3])
+def test_any_team_goes_on_from_every_break_point_of_a_loader(root: Path, every: int):
+    go_on_from_every_break_point(root, every)
+
+
+@requires_shared
+@pytest.mark.shared
+@pytest.mark.parametrize("every", [1, 3])
+def test_any_team_goes_on_with_real_footage(footage: Corpus, every: int):
+    go_on_from_every_break_point(Path(footage.store.url), every)
+
+
+def go_on_from_every_break_point(root: Path, every: int) -> None:
+    """Of a loader with two workers, whose states are ``every`` steps apart, as three ranks."""
+    whole = keys(dataset(root))
+    made = torchdata.StatefulDataLoader(
+        dataset(root, batch_size=2),
+        batch_size=2,
+        num_workers=2,
+        collate_fn=list,
+        snapshot_every_n_steps=every,
+    )
+    batches, begun = iter(made), list[str]()
+    states = [(0, made.state_dict())]
+    for batch in batches:
+        begun += keys(batch)
+        states.append((len(begun), pickle.loads(pickle.dumps(made.state_dict()))))
+    assert begun == whole
+    for stop, state in states:
+        rest = steps(ranks_of(root, None, 3, state), None)
+        assert begun[:stop] + rest == whole, stop
 
 
 def test_kept_workers_learn_of_the_next_epoch(root: Path):

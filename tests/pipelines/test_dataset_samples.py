@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +161,8 @@ def test_arguments_that_do_not_fit_are_refused(root: Path):
         ({"batch_size": 0}, "batch_size 0"),
         ({"rank": 1}, "given together"),
         ({"rank": 2, "world_size": 2}, "rank 2 of 2"),
+        ({"verify": "sha"}, "verify must be 'pages' or 'sha256', not 'sha'"),
+        ({"mode": "packing"}, "mode must be None, a Packing or Buckets, not 'packing'"),
     ):
         with pytest.raises(ValueError, match=message):
             TokenDataset(root, **options)
@@ -190,6 +195,28 @@ def test_a_bucket_gives_what_the_folder_gives(
         list(TokenDataset(there.url, storage=s3_config))
 
 
+def test_a_web_server_without_ranges_is_enough(root: Path):
+    pytest.importorskip("aiohttp", reason="fsspec asks web servers with it")
+    serve = functools.partial(_Quiet, directory=str(root))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        for mode in (None, Packing(context=200)):
+            there, here = (
+                [item["tokens"].tolist() for item in TokenDataset(place, mode)]
+                for place in (url, root)
+            )
+            assert there == here
+        server.shutdown()
+        thread.join()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 def test_samples_go_back_to_frames_by_the_default_checkpoint(corpus: Any, tmp_path: Path):
     store = copy_of(corpus, tmp_path)
     with pytest.raises(PlanMismatchError, match="name the checkpoint"):
@@ -211,6 +238,19 @@ def test_samples_go_back_to_frames_by_the_default_checkpoint(corpus: Any, tmp_pa
     twice = {**sample, "positions": sample["positions"] * 0}
     with pytest.raises(ValueError, match="same position"):
         detokenise(twice, tokenizer)
+    with pytest.raises(ValueError, match=r"tokens \[\d+\] and positions \[\d+, 3\] must be"):
+        detokenise({**sample, "tokens": sample["tokens"][1:]}, tokenizer)
+    with pytest.raises(ValueError, match="64500 exceed"):
+        detokenise({**sample, "tokens": sample["tokens"] * 0 + 64500}, tokenizer)
+    context = next(iter(TokenDataset(corpus.store.url, Packing(context=50))))
+    with pytest.raises(ValueError, match="lacks grid, num_frames, width, height: windows can be"):
+        detokenise(context, tokenizer)
+    # What a model made has neither a name nor a time.
+    made = {name: sample[name] for name in _MADE}
+    assert (detokenise(made, tokenizer) == frames).all()
+
+
+_MADE = ("tokens", "positions", "grid", "num_frames", "width", "height")
 
 
 def _written_by_default(store: Store) -> Any:

@@ -59,6 +59,14 @@ def test_a_grown_corpus_is_sound_and_says_by_which_rule(output: Store, tmp_path:
     assert ("solved on the corpus it was appended to" in card) == same
 
 
+def test_a_generation_of_nothing_is_said_to_be_one(output: Store, tmp_path: Path):
+    growth = grow(output, Store(str(tmp_path / "work")), {"b.mp4": BROKEN}, same=True)
+    info = growth.finish("same")
+    assert (info.videos.committed, info.videos.quarantined) == (1, 1)
+    assert "| from shard 1 | nothing came through |" in output.read("README.md").decode()
+    assert validate(output).faults == ()
+
+
 def test_the_next_appending_is_another_one(output: Store, tmp_path: Path):
     work = Store(str(tmp_path / "work"))
     grow(output, work, same=True).finish("same")

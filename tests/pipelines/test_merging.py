@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from corpora_by_hand import DyingStore, KilledError, bytes_of, made, without_charts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from work_folders import BROKEN, video
 
+from jobs.cli import main
 from pipelines.corpus_reader import CorpusReader
 from pipelines.errors import PlanMismatchError
 from pipelines.merging import CorpusPart, merge
@@ -20,7 +23,7 @@ from pipelines.storage import Store
 from pipelines.validate import validate
 from schemas.ids import video_id
 from schemas.info import CorpusInfo
-from schemas.layout import MANIFEST_PATH
+from schemas.layout import CONFIG_PATH, MANIFEST_PATH
 from schemas.statistics import PREDICTED_ELBO_UNIT
 
 
@@ -167,3 +170,25 @@ def test_generations_tell_their_files(parts, tmp_path: Path):
     assert firsts == sorted(set(firsts))
     assert firsts[0] == 0
     assert firsts[-1] <= max(shards)
+
+
+def test_a_merge_that_was_refused_leaves_its_output_free(parts, tmp_path: Path):
+    other = made(tmp_path / "other", {"z.mp4": video(9, 1)}, format="parquet")
+    for part in (parts[0], parts[1]):
+        part.store.replace(CONFIG_PATH, b'{"config": {}, "tokens_key": ""}')
+    output = Store(str(tmp_path / "merged"))
+
+    def command(*corpora: CorpusPart) -> Result:
+        urls = [part.store.url for part in corpora]
+        return CliRunner().invoke(main, ["merge", *urls, output.url])
+
+    refused = command(parts[0], other)
+    assert refused.exit_code == 4
+    assert "formats: " in refused.stderr
+    assert list(output.list()) == []
+    taken = command(parts[0], parts[1])
+    assert taken.exit_code == 0, taken.output
+    assert json.loads(taken.stdout)["videos_committed"] == 3
+    assert validate(output).faults == ()
+    # Of others it is no place any more.
+    assert "holds (part of) another corpus" in command(parts[0], parts[2]).stderr
