@@ -37,7 +37,7 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder --durations 15
 
 slow: $(VENV)/.dev  ## the minutes-long tests: twenty kills, every damaged file at full size
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.ray
+# Two clusters and two tokenizers of its own, for a script that no run needs.
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
 
 def test_two_runs_are_measured_and_compared(
