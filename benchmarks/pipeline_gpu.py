@@ -221,7 +221,7 @@ def measure(
         **_cpu(meter.per_second(from_s, to_s), rate, bare, config),
         "plain_decode_cpu_ms": round(source.decode_ms, 1),
         "dtype": config.tokenizer.dtype_on(device), "batch_size": batch_size,
-        "share_batches": config.tokenizer.share_batches,
+        "fixed_places": config.tokenizer.fixed_places,
         "settings": config.runtime.model_dump(
             include={"actors_per_gpu", "calls_per_actor", "units_per_call"}
         ),

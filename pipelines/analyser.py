@@ -27,16 +27,20 @@ class AnalysedUnit:
 
 
 class UnitAnalyser:
-    """Runs a tokenizer over units of any video; threads may call at the same time.
+    """Runs a tokenizer over units of any video, in batches that cross their borders.
+
+    Threads may share one: their windows then share batches too (see `WindowBatches`).
 
     Args:
         batch_size: Windows per GPU batch.
-        shared: Whether units may share one; see `WindowBatches`.
+        fixed_places: False puts windows wherever in a batch there is room.
     """
 
-    def __init__(self, tokenizer: VideoTokenizer, *, batch_size: int, shared: bool = False) -> None:
+    def __init__(
+        self, tokenizer: VideoTokenizer, *, batch_size: int, fixed_places: bool = True
+    ) -> None:
         self._tokenizer = tokenizer
-        self._batches = WindowBatches(tokenizer, batch_size=batch_size, shared=shared)
+        self._batches = WindowBatches(tokenizer, batch_size=batch_size, fixed_places=fixed_places)
 
     def windows(
         self, units: Sequence[DecodedUnit]

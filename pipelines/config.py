@@ -131,10 +131,10 @@ class TokenizerConfigRef(_Frozen):
     compute in what they were made for."""
     batch_size: Annotated[int, Field(ge=1, le=256)] = 8
     """Windows per GPU batch, always padded to this many. On CPU windows run one at a time."""
-    share_batches: bool = False
-    """Whether windows of different units may share a GPU batch: fuller batches where videos are
-    short. Some kernels of large networks depend on the place in a batch (10 tokens in a million
-    of the published network), so a corpus that is made again is then not the same byte for byte."""
+    fixed_places: bool = True
+    """Each window has a place of its own in a GPU batch, because the last bits of some kernels
+    depend on the place (of the published network 10 tokens in a million do). False: any place, so
+    batches are somewhat fuller, and a corpus made again may not be the same byte for byte."""
     cpu_threads: Annotated[int, Field(ge=1)] = 2
 
     def dtype_on(self, device: str) -> str:
@@ -215,8 +215,8 @@ class RuntimeConfig(_Frozen):
     actors_per_gpu: Annotated[int, Field(ge=1, le=8)] = 2
     """Actors that share a GPU: what one of them does in Python alone, another computes through."""
     calls_per_actor: Annotated[int, Field(ge=1, le=16)] = 4
-    """Blocks of units that an actor on a GPU works on at once: some are taken in and stored while
-    others are on the GPU. On CPU one."""
+    """Blocks of units that an actor on a GPU works on at once: while some are taken in and stored,
+    the windows of the others fill its batches. On CPU one."""
     decoders: Annotated[int, Field(ge=1)] | None = None
     """Concurrent decode tasks; None: Ray decides from the free CPUs."""
     relist: bool = True

@@ -42,8 +42,9 @@ def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
 class AnalyseUnits:
     """Unit rows in, unit objects stored, status rows out. Ray actor: loads the weights once.
 
-    Ray may call from several threads: while one waits for the store the others keep the GPU busy.
-    Nothing is kept from call to call, so Ray may replay one on another actor.
+    Ray may call from several threads; their windows share GPU batches, and while one waits for the
+    store the others keep the GPU busy. Nothing is kept from call to call, so Ray may replay one on
+    another actor.
     """
 
     def __init__(self, spec: StageSpec) -> None:
@@ -54,7 +55,7 @@ class AnalyseUnits:
         self._analyser = UnitAnalyser(
             load(spec.config, spec.device),
             batch_size=settings.batch_size,
-            shared=settings.share_batches,
+            fixed_places=settings.fixed_places,
         )
         self._turns = Turns()
         self._storing = ThreadPoolExecutor(_STORING)

@@ -1,10 +1,10 @@
 """Windows of many units, from many threads, through one tokenizer in batches of one size.
 
 Results must not depend on which windows happen to share a batch. On a CPU windows run one at a
-time. On a GPU a batch always has the same padded size and one shape, and holds windows of one unit,
-in order: then each has its place in a batch whatever else is going on, and kernels that depend on
-the place give the same result every time. Batches can be shared by units, videos and callers; each
-result is put back by the position it was taken from.
+time. On a GPU a batch always has the same padded size and one shape, across units, videos and
+callers. The last bits of a kernel may depend on the *place* in a batch (of the published network 10
+tokens in a million do): so a window has a place of its own, by its video and number, and a batch
+takes for each place the window that has waited longest for it.
 
 There is no thread of its own: of the callers that wait, one at a time drives the tokenizer, for
 all of them, a batch each time.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from threading import Condition, Lock
 from typing import NamedTuple, Protocol
 
@@ -71,11 +71,17 @@ class _Window(NamedTuple):
     position: int
     frames_THWC: NDArray[np.uint8]
 
+    def place(self, batch_size: int) -> int:
+        """Where in a batch it belongs; windows that follow each other have places that do."""
+        unit = self.asked.unit
+        # From the video's id, or the first places would be those that all videos want.
+        return (int(unit.video, 16) + unit.spans[self.position].window_index) % batch_size
+
 
 class _Launched(NamedTuple):
-    """A batch on its way: whose windows they are, results on the host once ``arrived``."""
+    """A batch on its way: its windows by place, results on the host once ``arrived``."""
 
-    batch: Sequence[_Window]
+    batch: Mapping[int, _Window]
     codes_Bthw: Tensor
     information_Bthw: Tensor
     arrived: torch.cuda.Event | None
@@ -87,12 +93,14 @@ class WindowBatches:
     Args:
         batch_size: Windows per GPU batch; where there are too few it is padded. Halved, for good,
             when the GPU runs out of memory.
-        shared: Whether windows of several units may share one.
+        fixed_places: False puts a window wherever there is room.
     """
 
-    def __init__(self, tokenizer: VideoTokenizer, *, batch_size: int, shared: bool = False) -> None:
+    def __init__(
+        self, tokenizer: VideoTokenizer, *, batch_size: int, fixed_places: bool = True
+    ) -> None:
         self._tokenizer = tokenizer
-        self._shared = shared
+        self._fixed_places = fixed_places
         self._batch_size = batch_size if tokenizer.device.type != "cpu" else 1
         self._gpu = tokenizer.device.type == "cuda"
         self._upload = PinnedUpload(tokenizer.device) if self._gpu else _batch_of
@@ -160,30 +168,36 @@ class WindowBatches:
         if before is not None:
             self._collect(before)
 
-    def _take(self) -> Sequence[_Window]:
-        """The windows that have waited longest, of one unit or, if they share, of one shape.
+    def _take(self) -> Mapping[int, _Window]:
+        """The windows that have waited longest, of one shape.
 
-        Nothing while they are too few for a shared batch and the GPU has another to go on with.
+        Nothing while they are too few for a batch and the GPU has another one to go on with.
         """
         with self._queues:
             waiting = [window for window in self._waiting if window.asked.error is None]
-            batch = [window for window in waiting if self._go_together(waiting[0], window)]
-            batch = batch[: self._batch_size]
-            if self._shared and len(batch) < self._batch_size and self._ahead is not None:
-                batch = []
-            taken = set(map(id, batch))
+            batch = self._placed(waiting)
+            if len(batch) < self._batch_size and self._ahead is not None:
+                batch = {}
+            taken = set(map(id, batch.values()))
             self._waiting = [window for window in waiting if id(window) not in taken]
         return batch
 
-    def _go_together(self, first: _Window, other: _Window) -> bool:
-        if self._shared:
-            return other.frames_THWC.shape == first.frames_THWC.shape
-        return other.asked is first.asked
+    def _placed(self, windows: Sequence[_Window]) -> Mapping[int, _Window]:
+        """As many of them, of the shape of the first, as go into one batch together."""
+        size = self._batch_size
+        shape = windows[0].frames_THWC.shape if windows else ()
+        same = [window for window in windows if window.frames_THWC.shape == shape]
+        if not self._fixed_places:
+            return dict(enumerate(same[:size]))
+        batch: dict[int, _Window] = {}
+        for window in same:
+            batch.setdefault(window.place(size), window)
+        return batch
 
-    def _launch(self, batch: Sequence[_Window]) -> _Launched | None:
+    def _launch(self, batch: Mapping[int, _Window]) -> _Launched | None:
         """None if it failed: then its windows wait again, or their units are settled."""
-        frames = [window.frames_THWC for window in batch]
-        frames += [frames[-1]] * (self._batch_size - len(frames))
+        spare = next(iter(batch.values()))
+        frames = [batch.get(place, spare).frames_THWC for place in range(self._batch_size)]
         try:
             return self._launched(batch, self._tokenizer.analyse(self._upload(frames)))
         except torch.cuda.OutOfMemoryError:
@@ -195,7 +209,7 @@ class WindowBatches:
             self._failed(batch, error)
         return None
 
-    def _halve(self, batch: Sequence[_Window]) -> None:
+    def _halve(self, batch: Mapping[int, _Window]) -> None:
         if self._gpu:
             torch.cuda.empty_cache()
         if self._batch_size == 1:
@@ -204,9 +218,9 @@ class WindowBatches:
         self._batch_size //= 2
         log.warning("GPU out of memory: batches of %d from now on", self._batch_size)
         with self._queues:
-            self._waiting = [*batch, *self._waiting]
+            self._waiting = [*batch.values(), *self._waiting]
 
-    def _launched(self, batch: Sequence[_Window], analysis: Analysis) -> _Launched:
+    def _launched(self, batch: Mapping[int, _Window], analysis: Analysis) -> _Launched:
         codes_Bthw = analysis.codes_Bthw.to("cpu", non_blocking=True)
         information_Bthw = analysis.information_Bthw.to("cpu", non_blocking=True)
         arrived: torch.cuda.Event | None = None
@@ -235,28 +249,30 @@ class WindowBatches:
             launched.arrived.synchronize()
         codes = launched.codes_Bthw.numpy().astype(np.uint16)
         information = _half(launched.information_Bthw.numpy())
-        if not len(launched.batch) <= codes.shape[0] == information.shape[0]:
-            counts = [len(launched.batch), codes.shape[0], information.shape[0]]
+        if not max(launched.batch) < codes.shape[0] == information.shape[0]:
+            counts = [max(launched.batch) + 1, codes.shape[0], information.shape[0]]
             raise ValueError(f"windows, their codes and their information are {counts}")
         temporal = self._tokenizer.config.temporal_compression
-        for row, (asked, position, _) in enumerate(launched.batch):
+        for place, (asked, position, _) in launched.batch.items():
             span = asked.unit.spans[position]
             valid = valid_latent_frames(span.num_frames, temporal)
             asked.windows[position] = WindowAnalysis(
-                span=span, codes=codes[row, :valid], information=information[row, :valid]
+                span=span, codes=codes[place, :valid], information=information[place, :valid]
             )
 
-    def _failed(self, batch: Sequence[_Window], error: Exception) -> None:
+    def _failed(self, batch: Mapping[int, _Window], error: Exception) -> None:
         """Judge the units of a batch that failed: alone, a unit can only fail itself."""
-        units = {id(window.asked): window.asked for window in batch}
+        units = {id(window.asked): window.asked for window in batch.values()}
         log.error("analysing windows of %d units failed", len(units), exc_info=error)
         for asked in units.values():
             if len(units) == 1:
                 asked.error = error
                 return
-            own = [window for window in batch if window.asked is asked]
+            own = [window for window in batch.values() if window.asked is asked]
             while own:
-                part, own = own[: self._batch_size], own[self._batch_size :]
+                part = self._placed(own)
+                placed = set(map(id, part.values()))
+                own = [window for window in own if id(window) not in placed]
                 alone = self._launch(part)
                 if alone is not None:
                     self._collect(alone)

@@ -163,7 +163,7 @@ def numbers_of(analyser: UnitAnalyser, units: Sequence[DecodedUnit]) -> list[lis
 
 def test_shared_batches_cross_units_and_are_padded_to_one_size():
     tokenizer = CountingTokenizer()
-    found = numbers_of(UnitAnalyser(tokenizer, batch_size=4, shared=True), UNITS)
+    found = numbers_of(UnitAnalyser(tokenizer, batch_size=4, fixed_places=False), UNITS)
     # Two shapes, what has waited longest first: five windows of 16 x 16, three of 24 x 16.
     assert tokenizer.batches == [(4, 9, 16, 16, 3), (4, 9, 24, 16, 3), (4, 9, 16, 16, 3)]
     assert found == [[0, 1, 2], [4], [3, 8], [5, 6]]
@@ -176,7 +176,7 @@ def test_every_window_gets_its_own_result_whatever_fits(
 ):
     units = [unit_of([frames(0)] * count, index=index) for index, count in enumerate(counts)]
     tokenizer = CountingTokenizer(room)
-    found = numbers_of(UnitAnalyser(tokenizer, batch_size=batch_size, shared=True), units)
+    found = numbers_of(UnitAnalyser(tokenizer, batch_size=batch_size, fixed_places=False), units)
     assert [len(numbers) for numbers in found] == counts
     flat = [number for numbers in found for number in numbers]
     assert flat == list(range(sum(counts)))
