@@ -144,7 +144,8 @@ def time_analysis(
         if nothing was kept.
     """
     batch = config.tokenizer.batch_size if tokenizer.device.type != "cpu" else 1
-    analyser = UnitAnalyser(tokenizer, batch_size=batch)
+    # Wherever there is room: only then are batches full, of so few windows.
+    analyser = UnitAnalyser(tokenizer, batch_size=batch, fixed_places=False)
     units = [(video, unit) for video in videos for unit in _units(video)]
     if not units:
         return None
