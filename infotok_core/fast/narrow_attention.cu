@@ -90,7 +90,8 @@ __device__ __forceinline__ u32 exp2_by_polynomial(u32 x) {
 }
 
 // d = a b + c: 16 queries by 8 keys, over the 8 channels.
-__device__ __forceinline__ void scores_of(u32 (&d)[2], const u32 (&a)[2], u32 b, const u32 (&c)[2]) {
+__device__ __forceinline__ void scores_of(
+    u32 (&d)[2], const u32 (&a)[2], u32 b, const u32 (&c)[2]) {
     asm volatile(
         "mma.sync.aligned.m16n8k8.row.col.f16.f16.f16.f16 {%0, %1}, {%2, %3}, {%4}, {%5, %6};"
         : "=r"(d[0]), "=r"(d[1]) : "r"(a[0]), "r"(a[1]), "r"(b), "r"(c[0]), "r"(c[1]));
@@ -164,7 +165,8 @@ __device__ __forceinline__ void refer(Queries &queries, const u16 *k, int own, i
 
 // Scores of 32 keys against the references. LAST: only ``left`` of them are keys.
 template <bool LAST>
-__device__ __forceinline__ void look(Scores &s, const Queries (&queries)[TILES], u32 keys, int left) {
+__device__ __forceinline__ void look(
+    Scores &s, const Queries (&queries)[TILES], u32 keys, int left) {
     u32 k[4];
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
         : "=r"(k[0]), "=r"(k[1]), "=r"(k[2]), "=r"(k[3]) : "r"(keys));
@@ -263,7 +265,8 @@ __device__ __forceinline__ void attend_to(
             add<false>(queries, s, at(block, 1) + 16 * n);
             check<false>(ahead, queries, next, 32);
 #pragma unroll
-            for (int i = 0; i < TILES * 8; ++i) s[i / 8][i / 2 % 4][i % 2] = ahead[i / 8][i / 2 % 4][i % 2];
+            for (int i = 0; i < TILES * 8; ++i)
+                s[i / 8][i / 2 % 4][i % 2] = ahead[i / 8][i / 2 % 4][i % 2];
         }
     }
     asm volatile("cp.async.wait_all;");
