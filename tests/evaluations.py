@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from networks import toy_config
 from torch import nn
 from videos import numbered_frame, write_video
 
 from infotok_core.checkpoint import save_directory
-from infotok_core.config import TokenizerConfig, TransformerConfig
 from infotok_core.network import build_network
 
 __all__ = ["FRAMES", "SIDE", "WINDOWS", "write_evaluation_videos", "write_small_checkpoint"]
@@ -39,26 +39,7 @@ def write_small_checkpoint(
     folder: Path, *, latent_router: int = 0, budget_aware: bool = False
 ) -> Path:
     """A checkpoint of a network with random weights: its videos mean nothing, and cost little."""
-    config = TokenizerConfig(
-        channels=4,
-        channels_mult=(1, 2, 2),
-        num_res_blocks=1,
-        patch_size=2,
-        z_channels=16,
-        levels=(8, 8, 8, 5, 5, 5),
-        spatial_compression=8,
-        temporal_compression=4,
-        transformer=TransformerConfig(
-            hidden=24,
-            mlp_hidden=32,
-            encoder_layers=1,
-            decoder_layers=2,
-            heads=2,
-            init_std=0.3,
-            budget_aware=budget_aware,
-        ),
-        latent_router=latent_router,
-    )
+    config = toy_config(latent_router=latent_router, budget_aware=budget_aware)
     network = build_network(config, seed=1).eval()
     if budget_aware:
         nn.init.normal_(network.budget_embed)

@@ -6,29 +6,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from networks import toy_config
 from torch import Tensor
 
 from infotok_core.checkpoint import Checkpoint, fingerprint
-from infotok_core.config import TokenizerConfig, TransformerConfig
 from infotok_core.network import build_network
 from infotok_core.tokenizer import Analysis, Tokenizer
 from pipelines.records import DecodedUnit
 from schemas.windows import WindowSpan
 
 FRAMES = 9
-CONFIG = TokenizerConfig(
-    channels=4,
-    channels_mult=(1, 2, 2),
-    num_res_blocks=1,
-    patch_size=2,
-    z_channels=16,
-    levels=(8, 8, 8, 5, 5, 5),
-    spatial_compression=8,
-    temporal_compression=4,
-    transformer=TransformerConfig(
-        hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=1, heads=2, init_std=0.3
-    ),
-)
+CONFIG = toy_config(decoder_layers=1)
 
 
 def make_tokenizer() -> Tokenizer:

@@ -11,32 +11,20 @@ import pytest
 for folder in (Path(__file__).parent, Path(__file__).parents[2]):
     sys.path.insert(0, str(folder))
 
+from networks import toy_config  # noqa: E402
 from runs import REPOSITORY, Finished, finish, run_command, start  # noqa: E402
 from videos import numbered_frame, write_video  # noqa: E402
 
 from infotok_core.checkpoint import save_directory  # noqa: E402
-from infotok_core.config import TokenizerConfig, TransformerConfig  # noqa: E402
 from infotok_core.network import build_network  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights, 10 ms a window."""
-    config = TokenizerConfig(
-        channels=4,
-        channels_mult=(1, 2, 2),
-        num_res_blocks=1,
-        patch_size=2,
-        z_channels=16,
-        levels=(8, 8, 8, 5, 5, 5),
-        spatial_compression=8,
-        temporal_compression=4,
-        transformer=TransformerConfig(
-            hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=1, heads=2, init_std=0.3
-        ),
-    )
     folder = tmp_path_factory.mktemp("checkpoint")
-    save_directory(build_network(config, seed=1).eval(), folder, card="# Random weights\n")
+    network = build_network(toy_config(decoder_layers=1), seed=1).eval()
+    save_directory(network, folder, card="# Random weights\n")
     return folder
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import networks
 import pytest
 import torch
 
 from infotok_core.checkpoint import Checkpoint, fingerprint
-from infotok_core.config import TokenizerConfig, TransformerConfig
+from infotok_core.config import TokenizerConfig
 from infotok_core.network import Network, build_network
 from infotok_core.tokenizer import Tokenizer
 
@@ -18,19 +19,7 @@ def _one_thread():
 
 @pytest.fixture(scope="session")
 def toy_config() -> TokenizerConfig:
-    return TokenizerConfig(
-        channels=4,
-        channels_mult=(1, 2, 2),
-        num_res_blocks=1,
-        patch_size=2,
-        z_channels=16,
-        levels=(8, 8, 8, 5, 5, 5),
-        spatial_compression=8,
-        temporal_compression=4,
-        transformer=TransformerConfig(
-            hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=2, heads=2, init_std=0.3
-        ),
-    )
+    return networks.toy_config()
 
 
 @pytest.fixture

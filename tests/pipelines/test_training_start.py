@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from networks import toy_config
 from torch import Tensor, nn
 
 from infotok_core.checkpoint import Checkpoint, fingerprint, save_directory
-from infotok_core.config import TokenizerConfig, TransformerConfig
+from infotok_core.config import TokenizerConfig
 from infotok_core.export import export_programs
 from infotok_core.network import Network, build_network
 from infotok_core.recipe import Stage
@@ -21,20 +22,9 @@ from pipelines.errors import PipelineError
 from pipelines.training_recipe import DataOptions, Recipe
 from pipelines.training_start import first_network
 
-INNER = TransformerConfig(
-    hidden=24, mlp_hidden=32, encoder_layers=1, decoder_layers=2, heads=2, init_std=0.3
-)
-CONFIG = TokenizerConfig(
-    channels=4,
-    channels_mult=(1, 2, 2),
-    num_res_blocks=1,
-    patch_size=2,
-    z_channels=16,
-    levels=(8, 8, 8, 5, 5, 5),
-    spatial_compression=8,
-    temporal_compression=4,
-    transformer=INNER,
-)
+CONFIG = toy_config()
+INNER = CONFIG.transformer
+assert INNER is not None
 VIDEO = torch.rand(1, 3, 5, 16, 24, generator=torch.Generator().manual_seed(2)) * 2 - 1
 
 
