@@ -149,11 +149,11 @@ def copy_videos(source: Path, count: int, folder: Path) -> None:
             (folder / f"{copy}-{file.name}").hardlink_to(first)
 
 
-def planned(videos: Path, work: Path, config: RunConfig) -> tuple[Plan, RunConfig, Store]:
-    """A plan of the videos in a work folder."""
+def planned(videos: Path, work: Path, config: RunConfig) -> tuple[Plan, Store]:
+    """A plan of the videos in a work folder, and the folder."""
     store = Store(str(work))
     listed = open_source(str(videos), config.source, config.source_storage)
-    return ensure_plan(listed, config, tokenizer="0" * 64, work=store), config, store
+    return ensure_plan(listed, config, tokenizer="0" * 64, work=store), store
 
 
 def copies_of(
@@ -161,7 +161,8 @@ def copies_of(
 ) -> tuple[Plan, RunConfig, Store]:
     """Some copies of each video, planned."""
     copy_videos(source, count, folder / "videos")
-    return planned(folder / "videos", folder / "work", config)
+    plan, work = planned(folder / "videos", folder / "work", config)
+    return plan, config, work
 
 
 def main() -> None:

@@ -172,7 +172,7 @@ def prepare(
         copies: Instead.
     """
     copy_videos(given, 1, folder / "once")
-    plan, _, _ = planned(folder / "once", folder / "plan", config)
+    plan, _ = planned(folder / "once", folder / "plan", config)
     windows, decode_s = plain_loop(plan, config)
     if copies is None:
         # The pipeline costs half of decoding on top of it.
@@ -187,7 +187,7 @@ def measure(
     source: Source, run: int, gpus: int, config: RunConfig, device: str, bare: float
 ) -> dict[str, Any]:
     """Pass one over the copies on so many GPUs."""
-    plan, _, work = planned(source.videos, source.work(run), config)
+    plan, work = planned(source.videos, source.work(run), config)
     batches = BatchTimes(str(source.folder / f"batches-{run}"))
     meter, began = CpuMeter(_CPU_LOOK_S), time.monotonic()
     progress, pass_ = pass_one(plan, config, work, device=device, load=batches)

@@ -10,6 +10,7 @@ the error; `infotok evaluate --exponent` measures one with real decodes.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,12 +36,19 @@ def main() -> None:
 
 
 def rates(share: NDArray[np.float64], mean: float) -> NDArray[np.float64]:
-    """``clip(scale * share)`` of this mean."""
-    low, high = 0.0, 1 / share.min()
+    """``clip(share / price)`` of this mean."""
+    return solved(lambda price: clipped(share / price), share.max() / MIN_RATE, mean)
+
+
+def solved(
+    shares: Callable[[float], NDArray[np.float64]], most: float, mean: float
+) -> NDArray[np.float64]:
+    """The shares of this mean, of a function that falls with a price from 0 to ``most``."""
+    low, high = 0.0, most
     for _ in range(100):
-        scale = (low + high) / 2
-        low, high = (scale, high) if clipped(share * scale).mean() < mean else (low, scale)
-    return clipped(share * low)
+        price = (low + high) / 2
+        low, high = (price, high) if shares(price).mean() > mean else (low, price)
+    return shares(high)
 
 
 def clipped(share: NDArray[np.float64]) -> NDArray[np.float64]:

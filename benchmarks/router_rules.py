@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from router_exponent import clipped, errors, rates
+from router_exponent import clipped, errors, rates, solved
 
 from infotok_core.opening import open_tokenizer
 from jobs.config import load_config
@@ -90,24 +90,20 @@ def measured(report: EvaluationReport, url: str) -> dict[str, NDArray[np.float32
 
 def above(scores: list[Array], mean: float) -> Array:
     """Share of each window's scores above one threshold for all, of this mean."""
-    low, high = 0.0, max(float(score.max()) for score in scores)
-    for _ in range(60):
-        threshold = (low + high) / 2
-        shares = clipped(np.array([(score > threshold).mean() for score in scores]))
-        low, high = (threshold, high) if shares.mean() > mean else (low, threshold)
-    return shares
+
+    def shares(threshold: float) -> Array:
+        return clipped(np.array([(score > threshold).mean() for score in scores]))
+
+    return solved(shares, max(float(score.max()) for score in scores), mean)
 
 
 def optimum(report: EvaluationReport, mean: float) -> Array:
     """Rates of this mean with the least pooled error, by a price for tokens."""
     grid = np.linspace(1 / 16, 1, 121)
     error = np.stack([errors(report, np.full(len(report.clips), share)) for share in grid], axis=1)
-    low, high = 0.0, float(error.max()) * 1000
-    for _ in range(80):
-        price = (low + high) / 2
-        shares = grid[(error + price * grid).argmin(axis=1)]
-        low, high = (price, high) if shares.mean() > mean else (low, price)
-    return shares
+    return solved(
+        lambda price: grid[(error + price * grid).argmin(axis=1)], float(error.max()) * 1000, mean
+    )
 
 
 if __name__ == "__main__":
