@@ -67,15 +67,13 @@ class AnalyseUnits:
         units = [item for item in items if isinstance(item, DecodedUnit)]
         with self._turns.together():
             # A start is noted before it happens; here only that of a unit that has had none.
-            claims = self._storing.map(lambda unit: self._claim(unit, limit=1), units)
-            first = [unit for unit, start in zip(units, claims, strict=True) if start == 1]
-            done += self._first(first)
-        known = set(map(id, first))
-        for unit in units:
-            if id(unit) not in known:
-                # Whoever held it died. Alone it can only fail itself, not those beside it.
-                with self._turns.alone():
-                    done.append(self._again(unit))
+            starts = list(self._storing.map(lambda unit: self._claim(unit, limit=1), units))
+            claimed = list(zip(units, starts, strict=True))
+            done += self._first([unit for unit, start in claimed if start == 1])
+        for unit in (unit for unit, start in claimed if start != 1):
+            # Whoever held it died. Alone it can only fail itself, not those beside it.
+            with self._turns.alone():
+                done.append(self._again(unit))
         yield statuses_to_table(done)
 
     def _first(self, units: Sequence[DecodedUnit]) -> list[Status]:

@@ -82,13 +82,14 @@ def test_a_batch_that_is_not_full_waits_while_the_gpu_has_another():
 @given(
     st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=6),
     st.integers(1, 7),
+    st.integers(1, 8),
     st.booleans(),
 )
 @settings(max_examples=20)
 def test_every_window_of_every_thread_gets_a_result_of_its_own(
-    calls: list[list[int]], batch_size: int, fixed_places: bool
+    calls: list[list[int]], batch_size: int, room: int, fixed_places: bool
 ):
-    tokenizer = CountingTokenizer()
+    tokenizer = CountingTokenizer(room)
     batches = WindowBatches(tokenizer, batch_size=batch_size, fixed_places=fixed_places)
 
     def call(counts: list[int]) -> list[list[int]]:
@@ -100,7 +101,10 @@ def test_every_window_of_every_thread_gets_a_result_of_its_own(
     assert [[len(unit) for unit in call] for call in found] == calls
     flat = [number for call in found for unit in call for number in unit]
     assert len(set(flat)) == len(flat)
-    assert {shape[0] for shape in tokenizer.batches} <= {batch_size}
+    sizes = {shape[0] for shape in tokenizer.batches}
+    assert len(sizes) <= 1
+    assert all(size <= min(batch_size, room) for size in sizes)
+    assert room < batch_size or sizes <= {batch_size}
 
 
 class PlaceTokenizer(CountingTokenizer):
