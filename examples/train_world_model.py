@@ -161,8 +161,7 @@ def held_loss(options: argparse.Namespace, corpus: str, model: WorldModel) -> tu
     )
     model.eval()
     bits, count, seconds = torch.zeros(2), 0, 0.0
-    # One by one: a last batch of another size would have a GPU compile its kernel again.
-    for batch in DataLoader(dataset, batch_size=1, collate_fn=collate):
+    for batch in DataLoader(dataset, batch_size=options.batch, collate_fn=collate):
         more, tokens = loss_bits(options, model, batch)
         bits, count = bits + more.cpu(), count + int(tokens)
         seconds += sum(w["end_time_s"] - w["start_time_s"] for ws in batch["windows"] for w in ws)

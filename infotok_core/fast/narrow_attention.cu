@@ -14,7 +14,7 @@ constexpr int kKeys = 128;   // of a block of keys and values in shared memory
 constexpr int kStages = 4;   // such blocks, on their way or in use
 constexpr u32 kOnes = 0x3C003C00u, kNone = 0xFC00FC00u;  // pairs of 1 and of minus infinity
 
-// Pairs of float16 in one register.
+// Pairs of float16 in one register; not by cuda_fp16.h, which need not lie where only torch does.
 __device__ __forceinline__ u32 add2(u32 a, u32 b) {
     u32 d;
     asm("add.rn.f16x2 %0, %1, %2;" : "=r"(d) : "r"(a), "r"(b));

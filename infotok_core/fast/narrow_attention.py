@@ -1,7 +1,7 @@
 """Attention for heads of 8 by a CUDA kernel of ours (``narrow_attention.cu``).
 
 Triton multiplies matrices in steps of 16, so heads of 8 waste half of every product, and it does
-not say which thread holds which score. Compiled on first use, in a second or two, by the NVRTC that
+not say which thread holds which score. Compiled on first use, in a second or so, by the NVRTC that
 comes with torch.
 """
 
