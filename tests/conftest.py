@@ -24,12 +24,13 @@ settings.register_profile("frugal", deadline=None, max_examples=50)
 settings.load_profile("frugal")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Patience with Ray on a busy machine, and which tests stay together under ``-n 2``.
 
     Those of a file do, with ``--dist loadgroup``: they share fixtures. So do all of ``e2e``, which
     share a run in peace; they begin first, being the longest, and one Ray at a time is enough for
-    two cores.
+    two cores. Before xdist's own hook, which reads the marks.
     """
     is_shared = config.pluginmanager.hasplugin("xdist")
     for item in items:

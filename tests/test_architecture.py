@@ -197,3 +197,9 @@ def test_the_top_level_folders_are_these():
     ).stdout.splitlines()
     found = {path.split("/")[0] for path in listed if "/" in path}
     assert {name for name in found if not name.startswith(".")} == FOLDERS
+
+
+def test_tests_that_share_fixtures_stay_together(request: pytest.FixtureRequest):
+    if not hasattr(request.config, "workerinput"):
+        pytest.skip("only where several processes share the tests")
+    assert request.node.nodeid.endswith("@tests/test_architecture.py")
