@@ -28,20 +28,25 @@ settings.load_profile("frugal")
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Patience with Ray on a busy machine, and which tests stay together under ``-n 2``.
 
-    Those of a file do, with ``--dist loadgroup``: they share fixtures. So do all of ``e2e``, which
-    share a run in peace; they begin first, being the longest, and one Ray at a time is enough for
-    two cores. Before xdist's own hook, which reads the marks.
+    Those of a file do, with ``--dist loadgroup``: they share fixtures. So do all files of ``e2e``
+    that compare with one run in peace, which takes half a minute. They begin first, then the rest
+    of ``e2e``, being the longest. Before xdist's own hook, which reads the marks.
     """
     is_shared = config.pluginmanager.hasplugin("xdist")
+    in_peace = {item.path for item in items if "undisturbed" in _fixtures(item)}
     for item in items:
         is_e2e = item.path.parent.name == "e2e"
         if is_e2e and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(900))
         if is_shared:
-            group = item.path.parent if is_e2e else item.path
+            group = item.path.parent if item.path in in_peace else item.path
             item.add_marker(pytest.mark.xdist_group(str(group.relative_to(config.rootpath))))
     if is_shared:
-        items.sort(key=lambda item: item.path.parent.name != "e2e")
+        items.sort(key=lambda item: (item.path not in in_peace, item.path.parent.name != "e2e"))
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return item.fixturenames if isinstance(item, pytest.Function) else []
 
 
 @pytest.fixture(scope="session")
