@@ -106,3 +106,11 @@ def write_video(
 
 def _destination(matrix: tuple[int, int]) -> dict[str, int]:
     return {"dst_colorspace": matrix[0], "dst_color_range": matrix[1]}
+
+
+def decoded_rgb(path: Path) -> tuple[np.ndarray, Fraction | None]:
+    """All frames of a file, and its frame rate."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        return np.stack(frames), stream.average_rate

@@ -1,30 +1,24 @@
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from skimage.metrics import peak_signal_noise_ratio
 from video_corpora import Analysed, analyse_videos, write_corpus
-from videos import read_numbers, write_video
+from videos import decoded_rgb, read_numbers, write_video
 
 from infotok_core.tokenizer import Tokenizer
-from infotok_core.windows import blend, plan_windows
+from infotok_core.windows import blend
 from pipelines.config import SpaceConfig, StorageConfig, WindowConfig
 from pipelines.corpus_reader import CorpusReader, StoredVideo
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError, StorageError
 from pipelines.metrics import psnr_db, ssim
-from pipelines.picture_files import PictureFiles, PictureFolder, SeamJoiner, file_stem
-from pipelines.pictures import contact_sheet, kept_tokens, side_by_side
+from pipelines.picture_files import PictureFiles, PictureFolder, file_stem
 from pipelines.reconstruct import (
     ClipReport,
     check_tokenizer,
@@ -34,7 +28,6 @@ from pipelines.reconstruct import (
 )
 from pipelines.selection import Selection
 from pipelines.source_windows import SourceWindows
-from pipelines.video_writer import VideoWriter, frame_rate, png_bytes
 from schemas.ids import video_id
 from schemas.layout import MANIFEST_PATH
 from schemas.versions import FormatError
@@ -94,13 +87,6 @@ def _sources(reader: CorpusReader, root: Path) -> SourceWindows:
     return SourceWindows(reader.info, root=str(root), storage=StorageConfig())
 
 
-def _decoded(path: Path) -> tuple[np.ndarray, Fraction | None]:
-    with av.open(str(path)) as container:
-        stream = container.streams.video[0]
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-        return np.stack(frames), stream.average_rate
-
-
 def _files(folder: Path, video: StoredVideo, **options: bool) -> PictureFiles:
     where = PictureFolder(path=folder, **options)
     return PictureFiles(where, file_stem(video), num_frames=video.num_frames)
@@ -124,7 +110,7 @@ def test_every_frame_comes_back_once_and_in_order(made: Made, tmp_path: Path, ov
         pictures = _files(tmp_path / "out", video)
         reports = list(reconstruct_video(made.tokenizer, reader.rows(video), pictures=pictures))
         assert len(reports) == len(video.keys)
-        frames, rate = _decoded(tmp_path / "out" / f"{file_stem(video)}.mp4")
+        frames, rate = decoded_rgb(tmp_path / "out" / f"{file_stem(video)}.mp4")
         assert len(frames) == LENGTHS[video.source]
         assert rate == Fraction(30000, 1001)
         expected = _appended(made.tokenizer, list(reader.rows(video)), overlap=overlap)
@@ -148,12 +134,12 @@ def test_pictures_are_complete_and_nothing_else_is_left(
     stem = file_stem(video)
     names = {f"{stem}.mp4", f"{stem}.png", f"{stem}.side-by-side.mp4"}
     assert {path.name for path in out.iterdir()} == names
-    wide, _ = _decoded(out / f"{stem}.side-by-side.mp4")
+    wide, _ = decoded_rgb(out / f"{stem}.side-by-side.mp4")
     assert wide.shape == (23, 64, 3 * 64 + 8, 3)
     assert read_numbers(wide[:, :, :64]) == list(range(23))
-    result, _ = _decoded(out / f"{stem}.mp4")
+    result, _ = decoded_rgb(out / f"{stem}.mp4")
     assert np.abs(wide[:, :, 68:132].astype(int) - result).mean() < 4
-    (sheet,), _ = _decoded(out / f"{stem}.png")
+    (sheet,), _ = decoded_rgb(out / f"{stem}.png")
     assert sheet.shape == (3 * 64 + 8, 6 * 64 + 5 * 4, 3)
     assert read_numbers([sheet[:64, 68 * i : 68 * i + 64] for i in range(6)]) == [
         1, 5, 9, 13, 17, 21,
@@ -292,68 +278,6 @@ def test_what_the_corpus_lacks_is_named(reader: CorpusReader):
         Selection.parse(clips=["000077"])
 
 
-def test_kept_cells_are_bright_in_the_frames_of_their_latent_frame_alone():
-    frames = np.full((6, 16, 24, 3), 100, np.uint8)
-    mask = np.zeros((3, 2, 3), bool)
-    mask[1, 1, 2] = True
-    drawn = kept_tokens(frames, mask, temporal=4, spatial=8)
-    bright = drawn.max(axis=3) > 60
-    expected = np.zeros((6, 16, 24), bool)
-    expected[1:5, 8:, 16:] = True
-    np.testing.assert_array_equal(bright, expected)
-    with pytest.raises(ValueError, match="does not cover"):
-        kept_tokens(frames, mask[:2], temporal=4, spatial=8)
-
-
-def test_panels_keep_their_pixels():
-    panels = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24, 3)).astype(np.uint8)
-    np.testing.assert_array_equal(side_by_side(panels)[1, :, 28:52], panels[1, 1])
-    np.testing.assert_array_equal(contact_sheet(panels)[40:, 28:], panels[1, 2])
-
-
-@given(
-    st.integers(1, 40),
-    st.integers(2, 12).flatmap(lambda w: st.tuples(st.just(w), st.integers(0, w - 1))),
-)
-def test_windows_of_one_video_join_to_that_video(num_frames: int, cut: tuple[int, int]):
-    window, overlap = cut
-    video = np.arange(num_frames, dtype=np.uint8).reshape(-1, 1, 1, 1)
-    joiner, parts = SeamJoiner(), []
-    for span in plan_windows(num_frames, window=window, overlap=overlap):
-        parts.append(joiner.push(span.start, video[span.start : span.stop]))
-    joined = np.concatenate([*parts, joiner.flush()])
-    assert joined.shape == video.shape
-    # The published cross-fade truncates: one value may be lost per seam.
-    depth = -(-window // (window - overlap))
-    assert np.abs(joined.astype(int) - video).max() <= depth
-
-
-def test_seams_are_the_published_cross_fade():
-    rng = np.random.default_rng(1)
-    first, second = rng.integers(0, 256, (2, 9, 4, 4, 3)).astype(np.uint8)
-    joiner = SeamJoiner()
-    joiner.push(0, first)
-    np.testing.assert_array_equal(joiner.push(6, second), first[:6])
-    rest = joiner.flush()
-    np.testing.assert_array_equal(rest[:3], blend(first[6:], second[:3]))
-    np.testing.assert_array_equal(rest[3:], second[3:])
-    with pytest.raises(ValueError, match="no window"):
-        joiner.flush()
-
-
-def test_psnr_is_the_mean_over_frames_and_finite():
-    rng = np.random.default_rng(2)
-    source = rng.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
-    other = rng.integers(0, 256, (3, 16, 16, 3)).astype(np.uint8)
-    values = [peak_signal_noise_ratio(a, b) for a, b in zip(source, other, strict=True)]
-    assert psnr_db(source, other) == pytest.approx(np.mean(values), abs=1e-4)
-    assert psnr_db(source, source) == 100
-    assert ssim(source, source) == pytest.approx(1)
-    assert ssim(source, other) < 0.2
-    with pytest.raises(ValueError, match="equally long"):
-        psnr_db(source, other[:2])
-
-
 def test_the_mean_weighs_frames():
     reports = [
         ClipReport(
@@ -370,48 +294,3 @@ def test_the_mean_weighs_frames():
     assert mean_report(reports)["psnr_db"] == 25
     assert mean_report(reports)["rate"] == 0.5
     assert mean_report([])["psnr_db"] is None
-
-
-names = st.text(min_size=1, max_size=300)
-
-
-@given(st.lists(names, min_size=2, max_size=4, unique=True))
-def test_file_names_are_safe_and_distinct(uris: list[str]):
-    videos = [StoredVideo(video_id=video_id(uri), source=uri, keys=(), files=()) for uri in uris]
-    stems = [file_stem(video) for video in videos]
-    assert len({stem.casefold() for stem in stems}) == len(uris)
-    for stem in stems:
-        assert not set(stem) & set('/\\:*?"<>|\0 ')
-        assert not stem.startswith((".", "-"))
-        assert len(stem.encode()) < 200
-
-
-def test_file_names_tell_which_video_it_is():
-    video = StoredVideo(video_id="0123456789", source="day 1/cam.2/a.mkv", keys=(), files=())
-    assert file_stem(video) == "day_1_cam.2_a-01234567"
-
-
-@given(st.floats(1e-6, 1e6))
-def test_any_rate_can_be_written(fps: float):
-    rate = frame_rate(fps)
-    assert 0 < rate <= 1000
-    assert rate.denominator <= 1001
-    if 1 <= fps <= 1000:
-        assert float(rate) == pytest.approx(fps, rel=1e-3)
-
-
-def test_usual_rates_are_exact():
-    for rate in (Fraction(30000, 1001), Fraction(24000, 1001), Fraction(25, 2), Fraction(60)):
-        assert frame_rate(float(np.float32(rate))) == rate
-
-
-def test_colours_survive_the_file(tmp_path: Path):
-    colours = list(itertools.product((30, 128, 220), repeat=3))
-    frames = np.array(colours, np.uint8).repeat(64 * 64, axis=0).reshape(-1, 64, 64, 3)
-    with VideoWriter(tmp_path / "c.mp4", width=64, height=64, fps=5) as writer:
-        writer.write(frames)
-    found, _ = _decoded(tmp_path / "c.mp4")
-    assert np.abs(found.astype(int) - frames).mean() < 3
-    (tmp_path / "c.png").write_bytes(png_bytes(frames[7]))
-    (image,), _ = _decoded(tmp_path / "c.png")
-    np.testing.assert_array_equal(image, frames[7])
