@@ -214,9 +214,9 @@ class RuntimeConfig(_Frozen):
     """Tokenizer actors; None: ``actors_per_gpu`` for each GPU, or on CPU one per two cores."""
     actors_per_gpu: Annotated[int, Field(ge=1, le=8)] = 2
     """Actors that share a GPU: what one of them does in Python alone, another computes through."""
-    calls_per_actor: Annotated[int, Field(ge=1, le=16)] = 4
+    calls_per_actor: Annotated[int, Field(ge=1, le=16)] = 8
     """Blocks of units that an actor on a GPU works on at once: while some are taken in and stored,
-    the windows of the others fill its batches. On CPU one."""
+    the windows of the others fill its batches (short clips want more). On CPU one."""
     decoders: Annotated[int, Field(ge=1)] | None = None
     """Concurrent decode tasks; None: Ray decides from the free CPUs."""
     relist: bool = True
