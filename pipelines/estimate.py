@@ -24,8 +24,8 @@ from pipelines.resampling import METHOD, RESAMPLES, Interval, VideoResamples
 from pipelines.sinks.parquet import parquet_bytes
 from pipelines.sinks.webdataset import tar_bytes
 from pipelines.sorted_listing import ListedObject
+from schemas.dealing import TokenDealer
 from schemas.ids import video_id
-from schemas.rates import TokenDealer
 from schemas.statistics import ElboAccumulator, ElboStatistics, StatisticsFold
 from schemas.tokens import rows_to_table
 from schemas.units import window_sum

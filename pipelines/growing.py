@@ -27,6 +27,7 @@ from pipelines.id_set import IdSet
 from pipelines.merging import CorpusPart, differences, merge
 from pipelines.sources import Source
 from pipelines.storage import Store
+from schemas.dealing import Rule
 from schemas.ids import video_id
 from schemas.info import CorpusInfo, TokenizerInfo
 from schemas.layout import (
@@ -36,7 +37,6 @@ from schemas.layout import (
     QUARANTINE_PATH,
     STATISTICS_PATH,
 )
-from schemas.rates import RateRule
 from schemas.statistics import elbo_unit
 
 __all__ = ["Growth", "only", "open_growth"]
@@ -110,7 +110,7 @@ class Growth:
             if not reasons or row["reason"] in reasons
         }.__contains__
 
-    def rule(self, rates: Rates) -> RateRule | None:
+    def rule(self, rates: Rates) -> Rule | None:
         """The rule for the new videos: that of the corpus, or None: one of their own."""
         return self.base.info.routing if rates == "same" else None
 

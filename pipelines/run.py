@@ -45,8 +45,8 @@ from pipelines.timings import timed
 from pipelines.tokenise import tokenise
 from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 from pipelines.work import WorkFolder
+from schemas.dealing import Rule
 from schemas.ids import digest
-from schemas.rates import RateRule
 from schemas.statistics import ElboStatistics
 
 __all__ = ["Corpus"]
@@ -185,7 +185,7 @@ class Corpus:
             analyse(plan, spec, progress)
         return freeze_statistics(plan, spec.work, sample)
 
-    def tokenise(self, control: RunControl, rule: RateRule | None = None) -> dict[str, Any]:
+    def tokenise(self, control: RunControl, rule: Rule | None = None) -> dict[str, Any]:
         """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU.
 
         Args:
