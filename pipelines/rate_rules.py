@@ -9,7 +9,7 @@ from schemas.rates import RateRule, solve_rule
 from schemas.statistics import ElboStatistics
 from schemas.token_rules import TokenRule, solve_token_rule
 
-__all__ = ["rate_rule"]
+__all__ = ["asked_of", "rate_rule"]
 
 
 def rate_rule(config: RunConfig, statistics: ElboStatistics) -> Rule:
@@ -38,6 +38,16 @@ def rate_rule(config: RunConfig, statistics: ElboStatistics) -> Rule:
         return solve_rule(statistics.bins, **limits, exponent=routing.exponent)
     except ValueError as error:
         raise PipelineError(f"routing: {error}") from error
+
+
+def asked_of(routing: RoutingConfig) -> dict[str, str | float]:
+    """What of its rule is known before there are statistics, by the names of its fields."""
+    budget = routing.budget if routing.router == "global_elbo" else routing.router
+    if routing.router == "global_elbo" and routing.expected_elbo is not None:
+        budget = "expected"
+    # The static rule knows one rate.
+    least = routing.rate if routing.router == "static" else routing.min_rate
+    return {"budget": budget, "target": routing.rate, "min_rate": least}
 
 
 def _token_rule(routing: RoutingConfig, statistics: ElboStatistics) -> TokenRule:

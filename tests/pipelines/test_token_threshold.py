@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from corpora_by_hand import made, without_charts
@@ -26,6 +27,7 @@ from pipelines.errors import AccountingError, PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
 from pipelines.growing import open_growth
 from pipelines.merging import CorpusPart, merge
+from pipelines.rate_rules import asked_of, rate_rule
 from pipelines.receipt_store import ReceiptStore
 from pipelines.report_clips import WindowFacts
 from pipelines.report_sections import scatter
@@ -262,3 +264,16 @@ def test_the_choice_belongs_to_pass_two_and_to_nothing_before():
     assert plain.analysis_identity() == chosen.analysis_identity()
     assert plain.tokens_identity() != chosen.tokens_identity()
     assert (plain.routing.token_floor, chosen.routing.token_floor) == (None, 1 / 16)
+
+
+@pytest.mark.parametrize(
+    "routing",
+    [THRESHOLD, {}, {"router": "static"}, {"budget": "paper"}, {"expected_elbo": 0.1}],
+)
+def test_what_a_rule_will_ask_for_is_known_before_the_statistics(
+    done: Analysed, tmp_path: Path, routing: dict[str, Any]
+):
+    config = configured(done.config, **{"router": "global_elbo", **routing})
+    rule = rate_rule(config, done.statistics())
+    asked = asked_of(config.routing)
+    assert {name: getattr(rule, name) for name in asked} == asked
