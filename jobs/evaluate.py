@@ -166,8 +166,9 @@ def evaluate(
 ) -> None:
     """Measure a tokenizer on the full windows of the videos of INPUT.
 
-    Every rate is met by real decodes, for the same rate everywhere and for the ELBO router with its
-    exact corpus budget; see docs/evaluation.md for what the numbers mean.
+    Every rate is met by real decodes, for the same rate everywhere, for the ELBO router with its
+    exact corpus budget and for one threshold for all tokens; see docs/evaluation.md for what the
+    numbers mean.
     """
     files = EvaluationFiles.of(options)
     if from_json is not None:

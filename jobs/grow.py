@@ -86,7 +86,7 @@ def _grow(
         growth = open_growth(store, place)
         config = load_config(assignments=assignments, base=stored_config(store))
         corpus = Corpus.open(config, output=growth.corpus.url, work=growth.work.url)
-        growth.check(config, _tokenizer(corpus))
+        growth.check(config, _tokenizer(corpus), rates)
         own = (store.url, place.url)
         wanted = choose(growth)
         source = open_source(input_url, config.source, config.source_storage, exclude_roots=own)

@@ -116,13 +116,14 @@ def scatter_svg(
     Args:
         points: (information, rate) of windows.
         tips: What a point says when it is pointed at.
-        curve: The rule, in order of the information.
+        curve: The rule, in order of the information; empty: none is drawn.
         axis: What the information is, with its unit.
     """
 
     def draw(axes: Axes) -> None:
-        axes.plot(*zip(*curve, strict=True), color=_ROLES["mark"], linewidth=1.2,
-                  linestyle=(0, (3, 3)))  # fmt: skip
+        if curve:
+            axes.plot(*zip(*curve, strict=True), color=_ROLES["mark"], linewidth=1.2,
+                      linestyle=(0, (3, 3)))  # fmt: skip
         for number, (information, rate) in enumerate(points):
             axes.plot([information], [rate], marker="o", markersize=5, markeredgewidth=0,
                       alpha=0.55, color=_ROLES["bar"], gid=f"{_TIP}{number}")  # fmt: skip

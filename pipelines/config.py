@@ -163,7 +163,11 @@ class RoutingConfig(_Frozen):
 
     rate: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Token-weighted mean share of kept tokens over the corpus."""
-    router: Literal["global_elbo", "static"] = "global_elbo"
+    router: Literal["global_elbo", "static", "token_threshold"] = "global_elbo"
+    """``global_elbo``: a window gets tokens by its ELBO. ``static``: every window the same rate.
+    ``token_threshold``: a window keeps the tokens whose information is above t * ELBO ** 0.5, one t
+    for the corpus (docs/evaluation.md). For the exact budget alone; pass one counts for it, so it
+    is chosen before."""
     budget: Literal["exact", "paper"] = "exact"
     """``exact``: solve for the scale so that the corpus mean is ``rate`` in spite of clipping.
     ``paper``: N = rate * ELBO / E[ELBO] (Eq. 4)."""
@@ -182,13 +186,22 @@ class RoutingConfig(_Frozen):
             raise ValueError(
                 "routing.exponent other than 1 goes with router = global_elbo and budget = exact"
             )
+        if self.router == "token_threshold" and not exact:
+            raise ValueError(
+                "routing.router = token_threshold goes with budget = exact and no expected_elbo"
+            )
         # Said at the start, and not when pass one has taken its hours.
-        if self.router == "global_elbo" and self.rate < self.min_rate:
+        if self.router != "static" and self.rate < self.min_rate:
             raise ValueError(
                 f"routing.rate {self.rate} is below routing.min_rate {self.min_rate}, which every "
                 "window keeps"
             )
         return self
+
+    @property
+    def token_floor(self) -> float | None:
+        """Least rate that pass one counts the scores of tokens with; None: it need not count."""
+        return self.min_rate if self.router == "token_threshold" else None
 
 
 class OutputConfig(_Frozen):

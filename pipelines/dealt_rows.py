@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from infotok_core.router import select
-from schemas.rates import TokenDealer
+from schemas.dealing import TokenDealer
 from schemas.tokens import token_row
-from schemas.units import window_sum
 from schemas.windows import StreamFacts, WindowAnalysis
 
 __all__ = ["dealt_row"]
@@ -34,7 +33,7 @@ def dealt_row(
         num_codes: Size of its vocabulary.
         extra: Values of the further manifest columns.
     """
-    count, rate = dealer.deal(window_sum(window.information), window.codes.size)
+    count, rate = dealer.deal(window.information)
     keep = select(window.information.reshape(-1), count)
     return token_row(
         window,

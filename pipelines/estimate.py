@@ -24,11 +24,11 @@ from pipelines.resampling import METHOD, RESAMPLES, Interval, VideoResamples
 from pipelines.sinks.parquet import parquet_bytes
 from pipelines.sinks.webdataset import tar_bytes
 from pipelines.sorted_listing import ListedObject
+from schemas.dealing import TokenDealer
 from schemas.ids import video_id
-from schemas.rates import TokenDealer
-from schemas.statistics import ElboAccumulator, ElboStatistics, StatisticsFold
+from schemas.statistics import ElboStatistics, StatisticsFold
 from schemas.tokens import rows_to_table
-from schemas.units import window_sum
+from schemas.window_counts import WindowCounter
 
 __all__ = ["Estimate", "estimate"]
 
@@ -177,7 +177,9 @@ class _Tokens:
         self.rate: float | None = None
         if not any(video.analysed for video in videos):
             return
-        statistics = _statistics(videos, identity.fingerprint, num_listed=num_listed)
+        statistics = _statistics(
+            videos, identity.fingerprint, num_listed=num_listed, floor=config.routing.token_floor
+        )
         dealer = TokenDealer(rate_rule(config, statistics))
         for index, video in enumerate(videos):
             if not video.analysed or video.facts is None:
@@ -221,14 +223,14 @@ class _Tokens:
 
 
 def _statistics(
-    videos: Sequence[SampledVideo], tokenizer: str, *, num_listed: int
+    videos: Sequence[SampledVideo], tokenizer: str, *, num_listed: int, floor: float | None
 ) -> ElboStatistics:
     """Statistics as if each analysed window stood for as many as its video has for each of them."""
-    fold = StatisticsFold()
+    fold = StatisticsFold(floor)
     for video in videos:
-        bins = ElboAccumulator()
+        counter = WindowCounter(floor)
         for window in video.analysed:
             for _ in range(max(round(video.windows / len(video.analysed)), 1)):
-                bins.add(window_sum(window.information), window.codes.size)
-        fold.add_video(bins.freeze())
+                counter.add(window.information)
+        fold.add_video(*counter.freeze())
     return fold.freeze(plan_id="", tokenizer=tokenizer, num_listed=num_listed)

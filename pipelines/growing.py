@@ -25,8 +25,10 @@ from pipelines.config import RunConfig
 from pipelines.errors import PlanMismatchError
 from pipelines.id_set import IdSet
 from pipelines.merging import CorpusPart, differences, merge
+from pipelines.rate_rules import asked_of
 from pipelines.sources import Source
 from pipelines.storage import Store
+from schemas.dealing import Rule
 from schemas.ids import video_id
 from schemas.info import CorpusInfo, TokenizerInfo
 from schemas.layout import (
@@ -36,7 +38,6 @@ from schemas.layout import (
     QUARANTINE_PATH,
     STATISTICS_PATH,
 )
-from schemas.rates import RateRule
 from schemas.statistics import elbo_unit
 
 __all__ = ["Growth", "only", "open_growth"]
@@ -71,8 +72,11 @@ class Growth:
         """Corpus of the new videos."""
         return self.folder.child("corpus")
 
-    def check(self, config: RunConfig, tokenizer: TokenizerInfo) -> None:
+    def check(self, config: RunConfig, tokenizer: TokenizerInfo, rates: Rates = "same") -> None:
         """Before hours of work: would the merge refuse what this configuration makes?
+
+        Args:
+            rates: Whose rule the new videos get; one of their own must ask for the same.
 
         Raises:
             PlanMismatchError: Naming what differs.
@@ -90,6 +94,9 @@ class Growth:
                 else (config.output.format,),
             }
         )
+        if rates == "new":
+            asked = self.base.info.routing.model_copy(update=asked_of(config.routing))
+            made = made.model_copy(update={"routing": asked})
         if found := differences(self.base.info, made):
             raise PlanMismatchError(
                 f"what is appended to {self.output.url} must be made as it was:\n  "
@@ -110,7 +117,7 @@ class Growth:
             if not reasons or row["reason"] in reasons
         }.__contains__
 
-    def rule(self, rates: Rates) -> RateRule | None:
+    def rule(self, rates: Rates) -> Rule | None:
         """The rule for the new videos: that of the corpus, or None: one of their own."""
         return self.base.info.routing if rates == "same" else None
 

@@ -9,6 +9,7 @@ from pipelines.records import Status
 from schemas.failures import FailureReason, FailureStage
 from schemas.receipts import FailureRecord, UnitEntry, VideoReceipt
 from schemas.statistics import ElboAccumulator, ElboBins
+from schemas.token_bins import TokenBins
 from schemas.versions import FORMAT_VERSION
 
 __all__ = ["ReceiptBuilder", "lost_receipt"]
@@ -50,12 +51,18 @@ class ReceiptBuilder:
         bins = ElboAccumulator(
             *(ElboBins.model_validate(unit["bins"]) for unit in self._units.values())
         )
+        counted = [
+            TokenBins.model_validate(unit["token_bins"])
+            for unit in self._units.values()
+            if "token_bins" in unit
+        ]
         return VideoReceipt(
             status="analysed",
             windows=windows,
             tokens=sum(entry.tokens for entry in entries),
             units=tuple(entries),
             bins=bins.freeze(),
+            token_bins=TokenBins.merge(*counted) if counted else None,
             failure=None,
             **_common(video, end),
         )

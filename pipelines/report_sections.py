@@ -11,8 +11,10 @@ from pipelines.charts import has_charts, scatter_svg, timeline_svg
 from pipelines.observe import format_duration
 from pipelines.report_clips import ReportVideo, WindowFacts
 from pipelines.wording import compact, num_bytes_text, significant
+from schemas.dealing import Rule
 from schemas.info import CorpusInfo
 from schemas.timings import StageTiming
+from schemas.token_rules import TokenRule
 
 __all__ = ["chart", "charts", "scatter", "speed", "videos"]
 
@@ -44,19 +46,26 @@ def scatter(windows: Sequence[WindowFacts], info: CorpusInfo) -> str:
     if not windows:
         return ""
     dots = windows[:: -(-len(windows) // _DOTS)]
-    rule = info.routing
-    top = 1.05 * max(window.elbo for window in dots)
-    steps = [top * step / _CURVE_STEPS for step in range(_CURVE_STEPS + 1)]
+    curve = _curve(info.routing, 1.05 * max(window.elbo for window in dots))
     svg = scatter_svg(
         [(window.elbo, window.rate) for window in dots],
         tips=[_tip(window) for window in dots],
-        curve=[(step, rule.rate_at(step)) for step in steps],
+        curve=curve,
         axis=f"information: {info.elbo_unit}",
     )
     shown = "Each dot is a window"
     if len(dots) < info.totals.clips:
         shown = f"{len(dots):,} of {info.totals.clips:,} windows"
-    return chart("Rate and information", f"{shown}; dashed: the rule.", svg)
+    rule = "; dashed: the rule" if curve else ""
+    return chart("Rate and information", f"{shown}{rule}.", svg)
+
+
+def _curve(rule: Rule, top: float) -> list[tuple[float, float]]:
+    """The rate by the information up to ``top``; empty if that alone does not tell it."""
+    if isinstance(rule, TokenRule):
+        return []
+    steps = [top * step / _CURVE_STEPS for step in range(_CURVE_STEPS + 1)]
+    return [(step, rule.rate_at(step)) for step in steps]
 
 
 def _tip(window: WindowFacts) -> str:

@@ -45,8 +45,8 @@ from pipelines.timings import timed
 from pipelines.tokenise import tokenise
 from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 from pipelines.work import WorkFolder
+from schemas.dealing import Rule
 from schemas.ids import digest
-from schemas.rates import RateRule
 from schemas.statistics import ElboStatistics
 
 __all__ = ["Corpus"]
@@ -174,18 +174,19 @@ class Corpus:
         spec = self._stage_spec(plan, control, keep_units=reuse)
         sample = sample_videos(plan, self.config.statistics.sample)
         check_sample(plan, spec.work, sample)
+        floor = self.config.routing.token_floor
         if sample is not None:
             num_bytes = sum(row["size"] for row in plan.rows(plan.among(sample)))
             first = self._progress(control, "analyse sample", len(sample), num_bytes)
             with timed(first, self.work):
                 analyse(plan, spec, first, only=sample)
-            freeze_sample(plan, spec.work, sample)
+            freeze_sample(plan, spec.work, sample, token_floor=floor)
         progress = self._progress(control, "analyse", plan.head.videos, plan.head.num_bytes)
         with timed(progress, self.work):
             analyse(plan, spec, progress)
-        return freeze_statistics(plan, spec.work, sample)
+        return freeze_statistics(plan, spec.work, sample, token_floor=floor)
 
-    def tokenise(self, control: RunControl, rule: RateRule | None = None) -> dict[str, Any]:
+    def tokenise(self, control: RunControl, rule: Rule | None = None) -> dict[str, Any]:
         """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU.
 
         Args:
@@ -250,6 +251,9 @@ class Corpus:
             "dtype": self._dtype(device),
             "torch": torch.__version__,
         }
+        if self.config.routing.token_floor is not None:
+            # The receipts of both kinds of run must not be mixed.
+            document["token_threshold_min_rate"] = self.config.routing.token_floor
         if device == "cuda":
             # Kernels are chosen by batch size, and their last bit with them.
             document["batch_size"] = self.config.tokenizer.batch_size

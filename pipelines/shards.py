@@ -24,9 +24,9 @@ from pipelines.sinks.parquet import parquet_bytes
 from pipelines.sinks.webdataset import tar_bytes
 from pipelines.storage import Store
 from pipelines.work import WorkFolder
+from schemas.dealing import Rule, TokenDealer
 from schemas.ids import digest
 from schemas.manifest import DataFile, ShardCommit, TotalsBuilder
-from schemas.rates import RateRule, TokenDealer
 from schemas.statistics import ElboStatistics
 from schemas.tokens import NUM_CODES, rows_to_table
 from schemas.units import decode_unit
@@ -41,7 +41,7 @@ class ShardSpec:
     Attributes:
         key: Digest of everything the data files depend on, and of where they go: names the folder
             of the commit records.
-        rule: The rate of each window, solved once for the corpus.
+        rule: What each window gets, solved once for the corpus.
         num_codes: Size of the tokenizer's vocabulary.
     """
 
@@ -49,7 +49,7 @@ class ShardSpec:
     plan: Plan
     work: WorkFolder
     output: Store
-    rule: RateRule
+    rule: Rule
     key: str
     num_codes: int = NUM_CODES
 
@@ -66,7 +66,7 @@ def shard_spec(
     statistics: ElboStatistics,
     *,
     num_codes: int = NUM_CODES,
-    rule: RateRule | None = None,
+    rule: Rule | None = None,
 ) -> ShardSpec:
     """Everything pass two depends on, and its digest; without a rule that of the configuration."""
     rule = rule or rate_rule(config, statistics)

@@ -138,7 +138,8 @@ class DecodeVideos:
     def _stored(self, row: dict[str, Any], unit_index: int) -> Status:
         path = self._path(row, unit_index)
         data = self._spec.work.store.read(path)
-        return stored_unit(path, row["video_id"], unit_index, data)
+        floor = self._spec.config.routing.token_floor
+        return stored_unit(path, row["video_id"], unit_index, data, token_floor=floor)
 
     def _path(self, row: dict[str, Any], unit_index: int) -> str:
         return self._spec.work.unit_path(

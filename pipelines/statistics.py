@@ -82,30 +82,43 @@ def check_sample(plan: Plan, work: WorkFolder, sample: IdSet | None) -> None:
         )
 
 
-def freeze_sample(plan: Plan, work: WorkFolder, sample: IdSet) -> ElboStatistics:
+def freeze_sample(
+    plan: Plan, work: WorkFolder, sample: IdSet, *, token_floor: float | None = None
+) -> ElboStatistics:
     """Freeze the statistics of a sample, or return what was frozen before.
 
+    Args:
+        token_floor: See `config.RoutingConfig.token_floor`.
+
     Raises:
+        AccountingError: If the tokens of a video were not counted so.
         IncompleteError: If a video of the sample has no receipt.
         PlanMismatchError: If the frozen document is of another plan or tokenizer.
     """
     if work.store.exists(STATISTICS):
         return load_statistics(plan, work)
-    fold = StatisticsFold()
+    fold = StatisticsFold(token_floor)
     for receipt in _receipts(plan, work, plan.rows(plan.among(sample))):
-        fold.add_video(receipt.bins)
+        _count(fold, receipt)
     statistics = _frozen(fold, plan)
     work.store.publish(STATISTICS, statistics.to_bytes(indent=1))
     return statistics
 
 
-def freeze_statistics(plan: Plan, work: WorkFolder, sample: IdSet | None = None) -> ElboStatistics:
+def freeze_statistics(
+    plan: Plan,
+    work: WorkFolder,
+    sample: IdSet | None = None,
+    *,
+    token_floor: float | None = None,
+) -> ElboStatistics:
     """Fold the receipts of every planned video, or return what was frozen before.
 
     Where statistics and summary are, the quarantine is, too, and pass one is finished.
 
     Args:
         sample: The statistics come from these videos alone; everything else counts all.
+        token_floor: See `config.RoutingConfig.token_floor`.
 
     Raises:
         IncompleteError: If a planned video has no receipt.
@@ -114,14 +127,14 @@ def freeze_statistics(plan: Plan, work: WorkFolder, sample: IdSet | None = None)
     """
     if work.store.exists(STATISTICS) and work.store.exists(SUMMARY):
         return load_statistics(plan, work)
-    fold, part = StatisticsFold(), StatisticsFold()
+    fold, part = StatisticsFold(token_floor), StatisticsFold(token_floor)
     reasons: Counter[FailureReason] = Counter()
     counts: Counter[str] = Counter()
     quarantined: list[dict[str, Any]] = []
     for receipt in _receipts(plan, work, plan.rows()):
-        fold.add_video(receipt.bins)
+        _count(fold, receipt)
         if sample is not None and receipt.video_id in sample:
-            part.add_video(receipt.bins)
+            _count(part, receipt)
         counts["listed"] += 1
         if receipt.failure is not None:
             reasons[receipt.failure.reason] += 1
@@ -140,6 +153,13 @@ def freeze_statistics(plan: Plan, work: WorkFolder, sample: IdSet | None = None)
     work.store.replace(SUMMARY, summary.to_bytes(indent=1))
     work.store.publish(STATISTICS, statistics.to_bytes(indent=1))
     return statistics
+
+
+def _count(fold: StatisticsFold, receipt: VideoReceipt) -> None:
+    try:
+        fold.add_video(receipt.bins, receipt.token_bins)
+    except ValueError as error:
+        raise AccountingError(f"{receipt.uri}: {error}") from error
 
 
 def _receipts(

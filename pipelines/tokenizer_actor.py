@@ -97,7 +97,7 @@ class AnalyseUnits:
             [windows] = self._analyser.windows([unit])
             status = self._settle(unit, windows)
         else:
-            status = stored_unit(unit.path, unit.video, unit.unit_index, data)
+            status = self._stored(unit, data)
         if start <= limit:
             self._spec.work.release(self._start_name(unit), run_id=self._spec.run_id, starts=start)
         return status
@@ -125,8 +125,14 @@ class AnalyseUnits:
             if there != result.data:
                 # A GPU kernel that is not deterministic: the first object wins, and it is said.
                 log.warning("%s was stored before with other bytes; kept", store.full(unit.path))
-                return stored_unit(unit.path, unit.video, unit.unit_index, there)
-        return stored_unit(unit.path, unit.video, unit.unit_index, result.data, result.windows)
+                return self._stored(unit, there)
+        return self._stored(unit, result.data, result.windows)
+
+    def _stored(
+        self, unit: DecodedUnit, data: bytes, windows: Sequence[WindowAnalysis] | None = None
+    ) -> Status:
+        floor = self._spec.config.routing.token_floor
+        return stored_unit(unit.path, unit.video, unit.unit_index, data, windows, token_floor=floor)
 
     def _read(self, path: str) -> bytes:
         return self._spec.work.store.read(path)

@@ -10,20 +10,33 @@ from pipelines.records import Status
 from schemas.failures import Failure
 from schemas.ids import unit_id
 from schemas.receipts import UnitEntry
-from schemas.statistics import ElboAccumulator, ElboBins
-from schemas.units import decode_unit, window_sum
+from schemas.statistics import ElboBins
+from schemas.token_bins import TokenBins
+from schemas.units import decode_unit
+from schemas.window_counts import WindowCounter
 from schemas.windows import WindowAnalysis
 
 __all__ = ["describe_unit", "failed_unit", "stored_unit"]
 
 
 def describe_unit(
-    path: str, unit_id: str, data: bytes, windows: Sequence[WindowAnalysis]
-) -> tuple[UnitEntry, ElboBins]:
-    """The line of the receipt that stands for a unit object, and its share of the statistics."""
-    accumulator = ElboAccumulator()
+    path: str,
+    unit_id: str,
+    data: bytes,
+    windows: Sequence[WindowAnalysis],
+    *,
+    token_floor: float | None,
+) -> tuple[UnitEntry, ElboBins, TokenBins | None]:
+    """The line of the receipt that stands for a unit object, and its share of the statistics.
+
+    Args:
+        data: The unit object.
+        windows: What it holds.
+        token_floor: See `config.RoutingConfig.token_floor`.
+    """
+    counter = WindowCounter(token_floor)
     for window in windows:
-        accumulator.add(window_sum(window.information), window.codes.size)
+        counter.add(window.information)
     entry = UnitEntry(
         unit_id=unit_id,
         path=path,
@@ -32,7 +45,7 @@ def describe_unit(
         sha256=hashlib.sha256(data).hexdigest(),
         num_bytes=len(data),
     )
-    return entry, accumulator.freeze()
+    return entry, *counter.freeze()
 
 
 def stored_unit(
@@ -41,20 +54,26 @@ def stored_unit(
     unit_index: int,
     data: bytes,
     windows: Sequence[WindowAnalysis] | None = None,
+    *,
+    token_floor: float | None,
 ) -> Status:
     """The row of a unit that is stored.
 
     Args:
         data: The unit object.
         windows: What it holds; None reads them from ``data``.
+        token_floor: See `config.RoutingConfig.token_floor`.
     """
     windows = decode_unit(data) if windows is None else windows
-    entry, bins = describe_unit(path, unit_id(video, unit_index), data, windows)
+    name = unit_id(video, unit_index)
+    entry, bins, tokens = describe_unit(path, name, data, windows, token_floor=token_floor)
     payload = {
         "unit_index": unit_index,
         "entry": entry.model_dump(),
         "bins": bins.model_dump(),
     }
+    if tokens is not None:
+        payload["token_bins"] = tokens.model_dump()
     return Status(kind="unit", video=video, payload=payload)
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from pipelines.clip_keys import ClipKeys
 from pipelines.file_checks import CheckedFile, check_file, compare_files
 from pipelines.sinks.energon import INDEX_SUFFIX, energon_tar_index
+from schemas.dealing import Rule
 from schemas.info import CorpusInfo
 from schemas.layout import (
     DATA_FOLDERS,
@@ -24,14 +25,13 @@ from schemas.layout import (
 )
 from schemas.manifest import DataFile, Totals, TotalsBuilder, decode_manifest
 from schemas.quarantine import decode_quarantine
-from schemas.rates import RateRule
 from schemas.statistics import ElboStatistics
 from schemas.versions import FormatError
 
 __all__ = ["Fault", "ReadableStore", "ValidationReport", "validate"]
 
 _RATE_TOLERANCE = 1e-3
-"""Promised precision of ``budget = exact``, relative, beside the rounding to whole tokens."""
+"""Promised precision of an exact budget, relative, beside the rounding to whole tokens."""
 
 _T = TypeVar("_T")
 
@@ -264,8 +264,8 @@ class _Validation:
             if generation.own_statistics:
                 self._realised_rate(generation.routing, generation.totals)
 
-    def _realised_rate(self, rule: RateRule, totals: Totals) -> None:
-        if rule.budget != "exact" or not totals.cells:
+    def _realised_rate(self, rule: Rule, totals: Totals) -> None:
+        if not rule.is_exact or not totals.cells:
             return
         rounding = 0.5 * totals.clips / totals.cells
         if abs(totals.rate - rule.target) > _RATE_TOLERANCE * rule.target + rounding:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from schemas.dealing import Rule
 from schemas.info import Generation
-from schemas.rates import RateRule
+from schemas.token_rules import TokenRule
 
 __all__ = [
     "compact",
@@ -42,8 +43,14 @@ def significant(value: float) -> str:
     return f"{value:.3g}" if 1e-4 <= abs(value) < 1e7 or not value else f"{value:.1e}"
 
 
-def rule_text(rule: RateRule) -> str:
+def rule_text(rule: Rule) -> str:
     """How windows got their rates, in a sentence."""
+    if isinstance(rule, TokenRule):
+        return (
+            f"a token is kept if its information is above {significant(rule.threshold)} * elbo ** "
+            f"0.5: threshold solved so that the corpus keeps {significant(rule.target)}, no window "
+            f"less than {significant(rule.min_rate)}"
+        )
     if rule.budget == "static":
         return f"every window keeps {significant(rule.target)} of its tokens"
     power = "" if rule.exponent == 1 else f" ** {rule.exponent:g}"
@@ -63,10 +70,16 @@ def generation_text(run: Generation) -> str:
     """One run of a grown corpus in a line."""
     if not run.totals.clips:
         return "nothing came through"
+    rule = run.routing
+    solved = (
+        f"threshold {significant(rule.threshold)}"
+        if isinstance(rule, TokenRule)
+        else f"scale {significant(rule.scale)}"
+    )
     whose = "" if run.own_statistics else ", solved on the corpus it was appended to"
     return (
         f"{run.videos:,} videos, {run.totals.clips:,} windows, {run.totals.tokens:,} tokens, rate "
-        f"{run.totals.rate:.4f}, scale {significant(run.routing.scale)}{whose}"
+        f"{run.totals.rate:.4f}, {solved}{whose}"
     )
 
 

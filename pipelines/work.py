@@ -2,7 +2,8 @@
 
 ```
 plan.json plan.parquet        the listing, fixed
-analysis.json                 on what kind of device, in what precision pass one computes
+analysis.json                 on what kind of device, in what precision pass one computes; whether
+                              it counts tokens
 units/{block}/{unit_id}-{key}.parquet
                               analysis of 16 windows: codes and information
 videos/{video_id}.json        receipt: the video is finished, one way or the other

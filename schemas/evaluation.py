@@ -32,15 +32,18 @@ Router = Literal[
     "global_elbo",
     "global_elbo_paper",
     "global_latent",
+    "token_threshold",
     "search",
     "optimal_error",
     "optimal_psnr",
 ]
 """``static``: every clip the same rate. ``global_elbo``: in proportion to its information, the
 corpus mean exact. ``global_elbo_paper``: Eq. 4, the mean drifts with clipping. ``global_latent``:
-`global_elbo` with the predictions of the latent router in place of measurements. ``search``: the
-least rate that meets a threshold (ElasticTok). ``optimal_error``, ``optimal_psnr``: with hindsight,
-the least total squared error or the best mean PSNR for the tokens that ``global_elbo`` spent."""
+`global_elbo` with the predictions of the latent router in place of measurements.
+``token_threshold``: one threshold for the tokens of all clips (`token_rules`), the mean exact.
+``search``: the least rate that meets a threshold (ElasticTok). ``optimal_error``,
+``optimal_psnr``: with hindsight, the least total squared error or the best mean PSNR for the tokens
+that ``global_elbo`` spent."""
 
 Selected = Literal["information", "latent", "r2l", "jump"]
 """Which tokens are kept; ``latent``: those of the highest predicted information."""

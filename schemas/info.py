@@ -6,10 +6,10 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from schemas.dealing import Rule
 from schemas.documents import Document, Part, canonical_json, parse_json
 from schemas.failures import FailureReason
 from schemas.manifest import Totals
-from schemas.rates import RateRule
 from schemas.statistics import ELBO_SIGN, ELBO_UNIT, ElboStatistics
 from schemas.tokens import MAX_CODES, NUM_CODES, bpp16
 
@@ -54,7 +54,7 @@ class VideoCounts(Part):
 
 
 class StatisticsSample(Part):
-    """That the statistics, and with them the scale, come from a sample of the videos.
+    """That the statistics, and with them the rule, come from a sample of the videos.
 
     Attributes:
         videos: Sampled; those that were set aside included.
@@ -103,7 +103,7 @@ class Generation(Part):
 
     plan_id: str
     tokens_key: str
-    routing: RateRule
+    routing: Rule
     own_statistics: bool
     statistics_digest: str | None
     videos: _Count
@@ -121,8 +121,8 @@ class CorpusInfo(Document):
         tokenizer: Which one.
         window: Policy in time, as in the run configuration.
         space: Policy in space, as in the run configuration.
-        routing: The rule by which windows got their rates, with the scale that was used; of a grown
-            corpus that of its first generation.
+        routing: The rule by which windows got their rates, with the scale or the threshold that was
+            used; of a grown corpus that of its first generation.
         statistics_digest: `ElboStatistics.digest` of ``meta/statistics.json``; None if pass two
             needed no statistics.
         statistics_sample: Where these come from a sample; left out of the document otherwise.
@@ -149,7 +149,7 @@ class CorpusInfo(Document):
     tokenizer: TokenizerInfo
     window: dict[str, Any]
     space: dict[str, Any]
-    routing: RateRule
+    routing: Rule
     statistics_digest: str | None
     statistics_sample: StatisticsSample | None = None
     elbo_unit: str = ELBO_UNIT

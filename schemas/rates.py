@@ -13,15 +13,17 @@ import math
 from fractions import Fraction
 from typing import Annotated, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from schemas.bins import ElboBin, ElboBins, bin_bounds
 from schemas.documents import Part
+from schemas.units import window_sum
 
 __all__ = [
     "Exponent",
     "RateRule",
-    "TokenDealer",
     "num_tokens",
     "paper_scale",
     "solve_rule",
@@ -118,6 +120,20 @@ class RateRule(Part):
         """Whether the scale comes from the statistics of the corpus."""
         return self.budget in ("exact", "paper")
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the corpus meets the target to the token."""
+        return self.budget == "exact"
+
+    def asked(self, information: NDArray[np.float16]) -> tuple[float, float]:
+        """Tokens that a window asks for, not rounded, and its rate.
+
+        Args:
+            information: Its map, of any shape.
+        """
+        rate = self.rate(window_sum(information), information.size)
+        return rate * information.size, rate
+
     def rate(self, total: int, tokens: int) -> float:
         """Rate in (0, 1] of one window; arguments as for `window_rate`."""
         if total == 0:
@@ -131,34 +147,6 @@ class RateRule(Part):
         if elbo == 0 or self.budget == "static":
             return self.zero_rate
         return min(max(self.scale * _power(elbo, self.exponent), self.min_rate), 1.0)
-
-
-class TokenDealer:
-    """Deals whole tokens to windows one after the other; mutable, for one shard.
-
-    With an exact budget the fraction that one window's rounding gains or loses is handed on to the
-    next, so a shard is off by one token at most. Windows that resemble each other ask for the same
-    fraction: rounded each for itself they would all lose it, or all gain it (measured: 0.24 % of
-    the budget over a long static video on a grid of 144). The other rules round to the nearest.
-    """
-
-    def __init__(self, rule: RateRule) -> None:
-        self._rule = rule
-        self._carry = 0.5
-
-    def deal(self, total: int, tokens: int) -> tuple[int, float]:
-        """Tokens for the next window, at least 1, and the rate it was to have.
-
-        Args:
-            total: `units.window_sum` of its information, in units of 2**-24.
-            tokens: Its positions t*h*w.
-        """
-        rate = self._rule.rate(total, tokens)
-        if self._rule.budget != "exact":
-            return num_tokens(rate, tokens), rate
-        count = min(max(math.floor(rate * tokens + self._carry), 1), tokens)
-        self._carry += rate * tokens - count
-        return count, count / tokens
 
 
 def paper_scale(bins: ElboBins, *, rate: float) -> float:

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from schemas.bins import ElboBins
-from schemas.documents import Document, Part
+from schemas.documents import Document, Part, canonical_json
 from schemas.failures import Failure, FailureReason, FailureStage
+from schemas.token_bins import TokenBins
 from schemas.versions import FORMAT_VERSION
 from schemas.windows import StreamFacts
 
@@ -82,6 +83,8 @@ class VideoReceipt(Document):
         num_frames_decoded: Frames that came out of the decoder.
         num_frames_dropped: Of these, frames no window holds (``tail = drop``).
         bins: Exact histogram of the stored windows.
+        token_bins: Of their tokens, if the router of the run asks for it; else left out of the
+            document.
         failure: Why it was set aside.
         attempts: Starts it took, this one included.
     """
@@ -97,6 +100,7 @@ class VideoReceipt(Document):
     num_frames_decoded: _Count = 0
     num_frames_dropped: _Count = 0
     bins: ElboBins = ElboBins()
+    token_bins: TokenBins | None = None
     failure: FailureRecord | None = None
     attempts: Annotated[int, Field(ge=1)] = 1
 
@@ -105,7 +109,7 @@ class VideoReceipt(Document):
         if (self.status == "quarantined") != (self.failure is not None):
             raise ValueError(f"video {self.video_id} is {self.status}, failure {self.failure}")
         if self.status == "quarantined":
-            if self.units or self.bins.bins:
+            if self.units or self.bins.bins or self.token_bins:
                 raise ValueError(f"video {self.video_id} is quarantined but has units")
             return self
         if self.facts is None:
@@ -118,11 +122,25 @@ class VideoReceipt(Document):
                     f"video {self.video_id}: {told} {name}, its units hold {units}, "
                     f"its bins {getattr(self.bins, name)}"
                 )
+        if self.token_bins is not None and self.token_bins.tokens != self.tokens:
+            raise ValueError(
+                f"video {self.video_id}: {self.tokens} tokens, its token bins hold "
+                f"{self.token_bins.tokens}"
+            )
         return self
+
+    @property
+    def _absent(self) -> set[str]:
+        # Younger than the rest: what does not use it stays byte for byte what it was.
+        return {"token_bins"} if self.token_bins is None else set()
 
     def published(self) -> bytes:
         """The bytes of the receipt's object: one line of JSON."""
-        return self.model_dump_json().encode()
+        return self.model_dump_json(exclude=self._absent).encode()
+
+    def to_bytes(self, *, indent: int | None = None) -> bytes:
+        """Canonical JSON, for people; `from_bytes` reads it as well."""
+        return canonical_json(self.model_dump(mode="json", exclude=self._absent), indent=indent)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:

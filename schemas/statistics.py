@@ -12,11 +12,13 @@ import math
 from fractions import Fraction
 from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.bins import ElboAccumulator, ElboBins, bin_bounds, bin_index
-from schemas.documents import Document, Part, canonical_json, parse_json
+from schemas.documents import Document, canonical_json, parse_json
+from schemas.moments import VideoMoments
 from schemas.rates import RateRule, num_tokens, paper_scale, solve_rule, solve_scale, window_rate
+from schemas.token_bins import TokenAccumulator, TokenBins
 from schemas.versions import FormatError
 
 __all__ = [
@@ -55,43 +57,6 @@ _Z95 = 1.959963984540054
 _Count = Annotated[int, Field(ge=0)]
 
 
-class VideoMoments(Part):
-    """Exact second moments over videos, for the error of an estimate from a sample of videos.
-
-    Windows of one video resemble each other, so the spread between windows would promise too much.
-
-    Attributes:
-        videos: Videos with at least one window.
-        tokens_squared: Sum over videos of T**2, T the positions of a video.
-        weighted_squared: Sum of W**2, W its summed information in units of 2**-24.
-        product: Sum of T * W.
-    """
-
-    videos: _Count = 0
-    tokens_squared: _Count = 0
-    weighted_squared: _Count = 0
-    product: _Count = 0
-
-    @classmethod
-    def of(cls, bins: ElboBins) -> VideoMoments:
-        """The moments of one video; of none if it has no window."""
-        tokens, weighted = bins.tokens, bins.weighted
-        return cls(
-            videos=1 if tokens else 0,
-            tokens_squared=tokens * tokens,
-            weighted_squared=weighted * weighted,
-            product=tokens * weighted,
-        )
-
-    def __add__(self, other: VideoMoments) -> VideoMoments:
-        return VideoMoments(
-            videos=self.videos + other.videos,
-            tokens_squared=self.tokens_squared + other.tokens_squared,
-            weighted_squared=self.weighted_squared + other.weighted_squared,
-            product=self.product + other.product,
-        )
-
-
 class ElboStatistics(Document):
     """What is known of the information of a corpus.
 
@@ -102,6 +67,8 @@ class ElboStatistics(Document):
         sign: Which way it points.
         bins: The windows.
         moments: The videos.
+        token_bins: The tokens, if the router of the run asks for them; else left out of the
+            document.
         num_sampled: Videos that were looked at, with or without windows.
         num_listed: Videos of the plan; more than ``num_sampled`` if this is a sample.
     """
@@ -112,8 +79,17 @@ class ElboStatistics(Document):
     sign: str = ELBO_SIGN
     bins: ElboBins
     moments: VideoMoments
+    token_bins: TokenBins | None = None
     num_sampled: _Count
     num_listed: _Count
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.token_bins is not None and self.token_bins.tokens != self.bins.tokens:
+            raise ValueError(
+                f"windows of {self.bins.tokens} tokens, but {self.token_bins.tokens} were counted"
+            )
+        return self
 
     @property
     def windows(self) -> int:
@@ -169,7 +145,12 @@ class ElboStatistics(Document):
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the document without its digest."""
-        return hashlib.sha256(canonical_json(self.model_dump(mode="json"))).hexdigest()
+        return hashlib.sha256(canonical_json(self._stored())).hexdigest()
+
+    def _stored(self) -> dict[str, Any]:
+        # Younger than the rest: what does not use it stays byte for byte what it was.
+        absent = {"token_bins"} if self.token_bins is None else set[str]()
+        return self.model_dump(mode="json", exclude=absent)
 
     def to_bytes(self, *, indent: int | None = None) -> bytes:
         """Canonical JSON with the digest, and with the means for those who read it by eye."""
@@ -184,7 +165,7 @@ class ElboStatistics(Document):
             "max": high,
             "confidence_half_width": self.confidence_half_width,
         }
-        document = {**self.model_dump(mode="json"), "digest": self.digest, "summary": summary}
+        document = {**self._stored(), "digest": self.digest, "summary": summary}
         return canonical_json(document, indent=indent)
 
     @classmethod
@@ -220,24 +201,40 @@ class ElboStatistics(Document):
 
 
 class StatisticsFold:
-    """Folds videos into statistics; mutable, for one owner. The order of calls does not matter."""
+    """Folds videos into statistics; mutable, for one owner. The order of calls does not matter.
 
-    def __init__(self) -> None:
+    Args:
+        token_floor: Least rate that the tokens of the videos were counted with; None: what was
+            counted of tokens is left out.
+    """
+
+    def __init__(self, token_floor: float | None = None) -> None:
         self._bins = ElboAccumulator()
+        self._tokens = None if token_floor is None else TokenAccumulator(token_floor)
         # The fields of `VideoMoments`: as documents, one per video, they cost more than all else.
         self._moments = [0, 0, 0, 0]
         self._num_sampled = 0
 
-    def add_video(self, bins: ElboBins) -> None:
-        """Count a video by the bins of its receipt: empty if it was quarantined."""
+    def add_video(self, bins: ElboBins, token_bins: TokenBins | None = None) -> None:
+        """Count a video by the bins of its receipt: empty if it was quarantined.
+
+        Raises:
+            ValueError: If its tokens were not counted, or with another least rate.
+        """
         self._bins.merge(bins)
+        self._merge_tokens(bins, token_bins)
         tokens, weighted = bins.tokens, bins.weighted
         self._add_moments(1 if tokens else 0, tokens**2, weighted**2, tokens * weighted)
         self._num_sampled += 1
 
     def merge(self, other: ElboStatistics) -> None:
-        """Count all videos of another document; that they are others is the caller's word."""
+        """Count all videos of another document; that they are others is the caller's word.
+
+        Raises:
+            ValueError: As `add_video`.
+        """
         self._bins.merge(other.bins)
+        self._merge_tokens(other.bins, other.token_bins)
         moments = other.moments
         self._add_moments(
             moments.videos, moments.tokens_squared, moments.weighted_squared, moments.product
@@ -262,9 +259,18 @@ class StatisticsFold:
             moments=VideoMoments(
                 **dict(zip(VideoMoments.model_fields, self._moments, strict=True))
             ),
+            token_bins=None if self._tokens is None else self._tokens.freeze(),
             num_sampled=self._num_sampled,
             num_listed=num_listed,
         )
+
+    def _merge_tokens(self, bins: ElboBins, token_bins: TokenBins | None) -> None:
+        if self._tokens is None:
+            return
+        if token_bins is not None:
+            self._tokens.merge(token_bins)
+        elif bins.bins:
+            raise ValueError("its tokens were not counted in pass one")
 
     def _add_moments(self, *moments: int) -> None:
         self._moments = [old + new for old, new in zip(self._moments, moments, strict=True)]
@@ -272,6 +278,8 @@ class StatisticsFold:
 
 def merge_statistics(*parts: ElboStatistics, plan_id: str) -> ElboStatistics:
     """One document for several corpora, measured by one tokenizer.
+
+    It has the tokens if each of them has, counted alike.
 
     Raises:
         ValueError: If there is none, or the tokenizers or the units differ.
@@ -281,7 +289,8 @@ def merge_statistics(*parts: ElboStatistics, plan_id: str) -> ElboStatistics:
         raise ValueError(f"statistics of one tokenizer can be merged, not of {sorted(tokenizers)}")
     if len(units) != 1:
         raise ValueError(f"measured and predicted information cannot be merged: {sorted(units)}")
-    fold = StatisticsFold()
+    floors = {part.token_bins.min_rate if part.token_bins else None for part in parts}
+    fold = StatisticsFold(floors.pop() if len(floors) == 1 else None)
     for part in parts:
         fold.merge(part)
     num_listed = sum(part.num_listed for part in parts)

@@ -15,9 +15,8 @@ from infotok_core.shape import shape_of
 from pipelines.finalise import finalise
 from pipelines.merging import CorpusPart
 from pipelines.shards import shard_spec, tokenise_shard
-from pipelines.statistics import freeze_statistics
 from pipelines.storage import Store
-from schemas.rates import RateRule
+from schemas.dealing import Rule
 
 
 @contextmanager
@@ -33,7 +32,7 @@ def made(
     videos: Videos,
     *,
     output: Store | None = None,
-    rule: RateRule | None = None,
+    rule: Rule | None = None,
     **changes: Any,
 ) -> CorpusPart:
     """A finished corpus in ``root/out``, or elsewhere, of several shards.
@@ -43,7 +42,7 @@ def made(
         changes: Fields of the routing or of the output.
     """
     done = analysed(root / "work", videos, shard_source_bytes=1500, **changes)
-    statistics = freeze_statistics(done.plan, done.work)
+    statistics = done.statistics()
     store = output or Store(str(root / "out"))
     spec = shard_spec(done.config, done.plan, done.work, store, statistics, rule=rule)
     for shard in range(spec.plan.head.shards):

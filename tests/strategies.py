@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from schemas.ids import video_id
 from schemas.statistics import ElboAccumulator, ElboBins
@@ -52,6 +53,16 @@ def bins_of(windows: Sequence[tuple[int, int]]) -> ElboBins:
     for total, tokens in windows:
         accumulator.add(total, tokens)
     return accumulator.freeze()
+
+
+@st.composite
+def information_maps(
+    draw: st.DrawFn, *, min_cells: int = 16, max_cells: int = 80
+) -> NDArray[np.float16]:
+    """The map of one window, flat; equal values and dark windows are likely."""
+    cells = draw(st.integers(min_cells, max_cells))
+    bits = draw(st.just([0]) | st.lists(float16_bits, min_size=1, max_size=cells))
+    return np.resize(np.array(bits, np.uint16), cells).view(np.float16)
 
 
 elbo_bins = st.lists(window_sums(), max_size=8).map(bins_of)

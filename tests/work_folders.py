@@ -14,6 +14,7 @@ from strategies import FACTS, TOKENIZER
 
 from pipelines.config import AnalysisConfig, OutputConfig, RoutingConfig, RunConfig
 from pipelines.decode_types import failure_to_json
+from pipelines.id_set import IdSet
 from pipelines.plan import Plan, ensure_plan
 from pipelines.receipt_store import ReceiptStore
 from pipelines.receipts import ReceiptBuilder
@@ -22,12 +23,13 @@ from pipelines.shards import ShardSpec, shard_spec, tokenise_shard
 from pipelines.sources import Source, SourceObject
 from pipelines.statistics import freeze_statistics
 from pipelines.storage import Store
-from pipelines.unit_status import describe_unit
+from pipelines.unit_status import stored_unit
 from pipelines.work import WorkFolder
 from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.ids import WINDOWS_PER_UNIT, unit_id, video_id
 from schemas.manifest import ShardCommit
 from schemas.receipts import VideoReceipt
+from schemas.statistics import ElboStatistics
 from schemas.tokens import unpack_mask
 from schemas.units import encode_unit
 from schemas.windows import WindowAnalysis, WindowSpan
@@ -72,11 +74,20 @@ def source_of(
     return Source(root="/source", objects=objects, extra_schema=extra_schema or pa.schema([]))
 
 
-def statuses_of(video: str, uri: str, windows: Sequence[WindowAnalysis] | Failure) -> list[Status]:
+def statuses_of(
+    video: str,
+    uri: str,
+    windows: Sequence[WindowAnalysis] | Failure,
+    *,
+    token_floor: float | None = None,
+) -> list[Status]:
     """The rows that pass one sends of a video, without storing anything."""
     failure = windows if isinstance(windows, Failure) else None
     found = [] if isinstance(windows, Failure) else list(windows)
-    statuses = [_unit_status(video, index, part)[0] for index, part in _units(found)]
+    statuses = [
+        stored_unit(*_unit(video, index, part), part, token_floor=token_floor)
+        for index, part in _units(found)
+    ]
     end = {
         "uri": uri,
         "version": "v1",
@@ -98,25 +109,27 @@ def _units(windows: Sequence[WindowAnalysis]) -> list[tuple[int, Sequence[Window
     ]
 
 
-def _unit_status(
-    video: str, index: int, windows: Sequence[WindowAnalysis]
-) -> tuple[Status, str, bytes]:
+def _unit(video: str, index: int, windows: Sequence[WindowAnalysis]) -> tuple[str, str, int, bytes]:
+    """Path, video, index and bytes."""
     data = encode_unit(windows, video=video, unit_index=index, tokenizer=TOKENIZER)
-    path = f"units/000000/{unit_id(video, index)}-0123456789ab.parquet"
-    entry, bins = describe_unit(path, unit_id(video, index), data, windows)
-    payload = {"unit_index": index, "entry": entry.model_dump(), "bins": bins.model_dump()}
-    return Status(kind="unit", video=video, payload=payload), path, data
+    return f"units/000000/{unit_id(video, index)}-0123456789ab.parquet", video, index, data
 
 
-def store_video(work: WorkFolder, uri: str, windows: Sequence[WindowAnalysis] | Failure) -> None:
+def store_video(
+    work: WorkFolder,
+    uri: str,
+    windows: Sequence[WindowAnalysis] | Failure,
+    *,
+    token_floor: float | None = None,
+) -> None:
     """Units and receipt of a video."""
     video = video_id(uri)
     builder = ReceiptBuilder()
-    for status in statuses_of(video, uri, windows):
+    for status in statuses_of(video, uri, windows, token_floor=token_floor):
         builder.add(status)
     if not isinstance(windows, Failure):
         for index, part in _units(windows):
-            _, path, data = _unit_status(video, index, part)
+            path, *_, data = _unit(video, index, part)
             work.store.publish(path, data)
     receipt = builder.receipt(video)
     assert receipt is not None
@@ -140,8 +153,12 @@ class Analysed:
     def spec(self, output: Path | str, **changes: Any) -> ShardSpec:
         """What pass two needs; keywords are fields of the routing or of the output."""
         config = configured(self.config, **changes)
-        statistics = freeze_statistics(self.plan, self.work)
-        return shard_spec(config, self.plan, self.work, Store(str(output)), statistics)
+        return shard_spec(config, self.plan, self.work, Store(str(output)), self.statistics())
+
+    def statistics(self, sample: IdSet | None = None) -> ElboStatistics:
+        """What the passes meet at, as the configuration wants it."""
+        floor = self.config.routing.token_floor
+        return freeze_statistics(self.plan, self.work, sample, token_floor=floor)
 
 
 def configured(config: RunConfig, **changes: Any) -> RunConfig:
@@ -172,7 +189,7 @@ def analysed(
     plan = ensure_plan(source, config, tokenizer=TOKENIZER, work=store)
     work = WorkFolder(store=store, analysis_key="a" * 64)
     for uri, windows in videos.items():
-        store_video(work, uri, windows)
+        store_video(work, uri, windows, token_floor=config.routing.token_floor)
     return Analysed(plan=plan, work=work, config=config)
 
 

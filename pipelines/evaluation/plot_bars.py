@@ -37,8 +37,8 @@ def _draw_gains(report: EvaluationReport, figure: Figure, key: str) -> bool:
     rates = [r for r in report.rates if r < 1 and report.outcome("static", kind, rate=r)]
     best: Router = "optimal_psnr" if key == "psnr_db" else "optimal_error"
     kinds: list[tuple[Router, Selected]] = [
-        ("global_elbo", kind), ("global_elbo_paper", kind), ("global_latent", "latent"),
-        ("search", kind), (best, kind),
+        ("global_elbo", kind), ("global_elbo_paper", kind), ("token_threshold", "information"),
+        ("global_latent", "latent"), ("search", kind), (best, kind),
     ]  # fmt: skip
     lines = {router: outcomes_at(report, router, selection, rates) for router, selection in kinds}
     lines = {router: line for router, line in lines.items() if line}

@@ -27,6 +27,7 @@ def draw_router_curves(report: EvaluationReport, figure: Figure) -> bool:
     curves: list[_Curve] = [
         ("global_elbo", kind, ROUTER_NAMES["global_elbo"], {"linewidth": 3.5}),
         ("static", kind, ROUTER_NAMES["static"], {"linewidth": 2.5, "linestyle": "--"}),
+        ("token_threshold", "information", ROUTER_NAMES["token_threshold"], {}),
         ("optimal_error", kind, "optimal search", {"linestyle": ":", "marker": "."}),
         ("search", kind, "threshold search (ElasticTok)", {"linestyle": "none", "marker": "D"}),
     ]

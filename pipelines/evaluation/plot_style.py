@@ -33,6 +33,7 @@ COLOURS: dict[str, str] = {
     "static": "#E69F00",
     "global_elbo_paper": "#56B4E9",
     "global_latent": "#009E73",
+    "token_threshold": "#D55E00",
     "search": "#CC79A7",
     "optimal_error": "#222222",
     "optimal_psnr": "#222222",

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from infotok_core.router import Selection
 from pipelines.evaluation.analysis import Clip
 from pipelines.evaluation.settings import EvaluationConfig
+from schemas.bins import ElboAccumulator, ElboBins
+from schemas.dealing import Rule, TokenDealer
 from schemas.evaluation import PointSelection, Router, Selected
-from schemas.rates import RateRule, TokenDealer, num_tokens, solve_rule
-from schemas.statistics import ElboAccumulator, ElboBins
+from schemas.rates import RateRule, num_tokens, solve_rule
+from schemas.token_bins import TokenAccumulator
+from schemas.token_rules import solve_token_rule
 from schemas.units import window_sum
 
 __all__ = ["Assignment", "PointKey", "grid_tokens", "point_key", "routed_assignments"]
@@ -49,7 +55,6 @@ def grid_tokens(clip: Clip, config: EvaluationConfig) -> tuple[int, ...]:
 def routed_assignments(clips: Sequence[Clip], config: EvaluationConfig) -> list[Assignment]:
     """Every router, selection and rate of the sweep that needs no decode to decide."""
     selections = _SELECTIONS if config.sweep == "full" else _SELECTIONS[:1]
-    bins = _bins(clips)
     return [
         Assignment(
             router=router,
@@ -58,61 +63,66 @@ def routed_assignments(clips: Sequence[Clip], config: EvaluationConfig) -> list[
             num_tokens=counts,
             decoder_passes=(_decoder_passes(router, selection),) * len(clips),
         )
-        for router, rate, counts in _counts(clips, bins, config)
-        for selection in selections
+        for router, rate, counts in _counts(clips, config)
+        # It decides by the token: of another selection its numbers say nothing.
+        for selection in (_SELECTIONS[:1] if router == "token_threshold" else selections)
     ] + list(_predicted_assignments(clips, config))
 
 
 def _predicted_assignments(clips: Sequence[Clip], config: EvaluationConfig) -> Iterator[Assignment]:
     """What a corpus gets that trusts its latent router: how many, and which, by predictions."""
-    predictions = [clip.prediction.information_thw for clip in clips if clip.prediction]
-    if len(predictions) < len(clips):
+    maps = [clip.prediction.information_thw for clip in clips if clip.prediction]
+    if len(maps) < len(clips):
         return
-    sums = [window_sum(information_thw) for information_thw in predictions]
-    accumulator = ElboAccumulator()
-    for total, clip in zip(sums, clips, strict=True):
-        accumulator.add(total, clip.cells)
+    bins = _bins(maps)
     for rate in config.rates:
-        rules: dict[Router, RateRule] = {
+        rules: dict[Router, Rule] = {
             "static": RateRule.static(rate),
-            "global_latent": solve_rule(
-                accumulator.freeze(), rate=rate, min_rate=config.min_rate, exponent=config.exponent
-            ),
+            "global_latent": _proportional(bins, rate, config),
         }
         for router, rule in rules.items():
-            dealer = TokenDealer(rule)
-            counts = (dealer.deal(s, c.cells)[0] for s, c in zip(sums, clips, strict=True))
             yield Assignment(
                 router=router,
                 selection="latent",
                 rate_target=rate,
-                num_tokens=tuple(counts),
+                num_tokens=_dealt(rule, maps),
                 decoder_passes=(0,) * len(clips),
             )
 
 
 def _counts(
-    clips: Sequence[Clip], bins: ElboBins, config: EvaluationConfig
+    clips: Sequence[Clip], config: EvaluationConfig
 ) -> Iterator[tuple[Router, float, tuple[int, ...]]]:
+    maps = [clip.information_thw for clip in clips]
+    bins, tokens = _bins(maps), TokenAccumulator(config.min_rate)
+    for information_thw in maps:
+        tokens.add(information_thw)
     for rate in config.rates:
-        rules: dict[Router, RateRule] = {
+        rules: dict[Router, Rule] = {
             "static": RateRule.static(rate),
-            "global_elbo": solve_rule(
-                bins, rate=rate, min_rate=config.min_rate, exponent=config.exponent
-            ),
+            "global_elbo": _proportional(bins, rate, config),
+            "token_threshold": solve_token_rule(tokens.freeze(), rate=rate),
         }
         if config.sweep == "full":
             rules["global_elbo_paper"] = RateRule.paper(bins, rate=rate, min_rate=config.min_rate)
         for router, rule in rules.items():
-            # One dealer for the corpus: off the budget by one token at most, however many clips.
-            dealer = TokenDealer(rule)
-            yield router, rate, tuple(dealer.deal(c.information_sum, c.cells)[0] for c in clips)
+            yield router, rate, _dealt(rule, maps)
 
 
-def _bins(clips: Sequence[Clip]) -> ElboBins:
+def _proportional(bins: ElboBins, rate: float, config: EvaluationConfig) -> RateRule:
+    return solve_rule(bins, rate=rate, min_rate=config.min_rate, exponent=config.exponent)
+
+
+def _dealt(rule: Rule, maps: Sequence[NDArray[np.float16]]) -> tuple[int, ...]:
+    # One dealer for the corpus: off the budget by one token at most, however many clips.
+    dealer = TokenDealer(rule)
+    return tuple(dealer.deal(information_thw)[0] for information_thw in maps)
+
+
+def _bins(maps: Sequence[NDArray[np.float16]]) -> ElboBins:
     accumulator = ElboAccumulator()
-    for clip in clips:
-        accumulator.add(clip.information_sum, clip.cells)
+    for information_thw in maps:
+        accumulator.add(window_sum(information_thw), information_thw.size)
     return accumulator.freeze()
 
 

@@ -26,8 +26,8 @@ Say = Callable[[str], None]
 """Takes a line of progress."""
 
 Sweep = Literal["basic", "full"]
-"""``basic``: the same rate for all against `global_elbo`, by information. ``full``: all routers and
-selections, a grid of rates, the optimum and the search."""
+"""``basic``: the same rate for all, `global_elbo` and `token_threshold`, by information. ``full``:
+all routers and selections, a grid of rates, the optimum and the search."""
 
 _Result = TypeVar("_Result")
 

@@ -16,6 +16,7 @@ ROUTER_NAMES: dict[str, str] = {
     "global_elbo": "ELBO router",
     "global_elbo_paper": "ELBO router, Eq. 4",
     "global_latent": "latent router",
+    "token_threshold": "token threshold",
     "search": "threshold search",
     "optimal_error": "optimum (error)",
     "optimal_psnr": "optimum (PSNR)",
@@ -26,7 +27,6 @@ SELECTION_NAMES: dict[str, str] = {
     "r2l": "R2L",
     "jump": "Jump",
 }
-
 
 _PICTURES = {
     "rate_distortion": "PSNR over bits: the routers",
@@ -120,7 +120,7 @@ def _short(report: EvaluationReport) -> list[str]:
 
 def _adaptive(report: EvaluationReport) -> str:
     routers: list[Router] = [
-        "static", "global_elbo", "global_elbo_paper", "global_latent", "search",
+        "static", "global_elbo", "global_elbo_paper", "token_threshold", "global_latent", "search",
     ]  # fmt: skip
     found = [
         outcome
@@ -296,5 +296,5 @@ def _kind(report: EvaluationReport, router: Router) -> Selected:
     """The selection a router is shown by: search and optimum went by one alone."""
     if router == "global_latent":
         return "latent"
-    routed = router in ("static", "global_elbo", "global_elbo_paper")
+    routed = router in ("static", "global_elbo", "global_elbo_paper", "token_threshold")
     return "information" if routed else report.grid_selection

@@ -201,3 +201,17 @@ def test_an_exponent_goes_with_the_exact_budget_and_changes_pass_two_alone():
     for other in ("routing.budget=paper", "routing.router=static", "routing.expected_elbo=0.1"):
         assert "exponent other than 1" in refused("routing.exponent=0.5", other)
     assert "multiple of 0.25" in refused("routing.exponent=0.6")
+
+
+def test_a_token_threshold_is_refused_with_what_it_has_no_use_for():
+    chosen = load_config(None, ["routing.router=token_threshold"])
+    assert chosen.analysis_identity() == load_config().analysis_identity()
+    for other in ("routing.budget=paper", "routing.expected_elbo=0.1"):
+        message = refused("routing.router=token_threshold", other)
+        assert "token_threshold goes with budget = exact and no expected_elbo" in message
+    assert "exponent other than 1" in refused(
+        "routing.router=token_threshold", "routing.exponent=0.5"
+    )
+    assert "below routing.min_rate" in refused(
+        "routing.router=token_threshold", "routing.rate=0.05"
+    )

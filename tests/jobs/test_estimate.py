@@ -46,6 +46,13 @@ def everything(folder: Path) -> dict[str, Any]:
     return json.loads(result.stdout)
 
 
+def test_one_threshold_for_all_tokens_can_be_estimated(folder: Path):
+    choice = ("--set", "routing.router=token_threshold")
+    result = estimate(folder, "--sample", 100, "--windows", 3, "--rate", 0.25, "--json", *choice)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["rate"] == pytest.approx(0.25, rel=0.05)
+
+
 def test_a_sample_of_everything_counts_what_a_run_would_find(everything: dict[str, Any]):
     assert (everything["videos"], everything["sampled"]) == (5, 5)
     totals = everything["totals"]

@@ -192,6 +192,7 @@ def test_json_alone_can_be_printed(videos: Path):
     assert [(item.router, item.rate) for item in found.outcomes] == [
         ("static", 1.0),
         ("global_elbo", 1.0),
+        ("token_threshold", 1.0),
     ]
 
 

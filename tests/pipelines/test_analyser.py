@@ -140,12 +140,17 @@ def test_no_units_give_no_results(tokenizer: Tokenizer):
 def test_a_unit_is_described_by_its_bytes_and_its_windows(alone: dict[str, bytes]):
     data = alone["units/3"]
     windows = decode_unit(data)
-    entry, bins = describe_unit("units/3", "id", data, windows)
+    entry, bins, tokens = describe_unit("units/3", "id", data, windows, token_floor=None)
+    assert tokens is None
     assert (entry.windows, entry.num_bytes) == (2, len(data))
     assert entry.tokens == sum(w.codes.size for w in windows) == 3 * 4 + 2 * 4
     assert entry.sha256 == hashlib.sha256(data).hexdigest()
     assert bins.weighted == sum(window_sum(w.information) for w in windows)
     assert (bins.windows, bins.tokens) == (2, entry.tokens)
+    same, bins_too, tokens = describe_unit("units/3", "id", data, windows, token_floor=0.25)
+    assert (same, bins_too) == (entry, bins)
+    assert tokens is not None
+    assert (tokens.tokens, tokens.always, tokens.min_rate) == (entry.tokens, 3 + 2, 0.25)
 
 
 # Batches, as on a GPU

@@ -14,9 +14,11 @@ from shared import requires_shared
 from pipelines.card import dataset_card, report_html
 from pipelines.histograms import elbo_histogram, rate_histogram, token_histogram
 from pipelines.wording import compact, num_bytes_text, rule_text, significant
+from schemas.dealing import Rule
 from schemas.info import CorpusInfo, VideoCounts
 from schemas.manifest import Totals
 from schemas.rates import RateRule
+from schemas.token_rules import TokenRule
 
 
 @pytest.fixture(scope="module")
@@ -203,9 +205,14 @@ def test_an_empty_corpus_has_a_card_and_a_report(corpus: Corpus):
             ),
             "rate = clip(2 * elbo ** 0.5, 0.25, 1): scale solved",
         ),
+        (
+            TokenRule(target=0.5, threshold=0.140625, fraction=0.3, min_rate=0.0625),
+            "above 0.141 * elbo ** 0.5: threshold solved so that the corpus keeps 0.5, no window "
+            "less than 0.0625",
+        ),
     ],
 )
-def test_a_rule_reads_as_a_sentence(rule: RateRule, words: str):
+def test_a_rule_reads_as_a_sentence(rule: Rule, words: str):
     assert words in rule_text(rule)
 
 

@@ -28,6 +28,7 @@ from pipelines.evaluation.settings import Clocks, EvaluatedTokenizer, Evaluation
 from pipelines.metrics import psnr_db, ssim
 from schemas.evaluation import ClipReport, Outcome
 from schemas.statistics import ElboAccumulator, solve_rule
+from schemas.token_bins import token_score_bins
 from schemas.tokens import bpp16
 from schemas.units import window_sum
 
@@ -160,6 +161,26 @@ def test_the_exact_router_meets_the_rate_and_follows_the_corpus_rule(
             assert abs(rule.rate(total, cells) * cells - count) <= 1
 
 
+def test_one_threshold_meets_the_rate_and_keeps_no_token_below_one_that_it_drops(
+    full: Evaluation, frames: list[np.ndarray], tokenizer: Tokenizer
+):
+    cells = full.clips[0].cells
+    maps = [
+        tokenizer.analyse(torch.from_numpy(source)[None]).information_Bthw[0].numpy()
+        for source in frames
+    ]
+    bins = [token_score_bins(information.astype(np.float16)) for information in maps]
+    for rate, outcome in zip(RATES, outcomes(full, "token_threshold"), strict=True):
+        assert abs(sum(outcome.num_tokens) - rate * cells * len(frames)) <= 1
+        kept = [found[:count] for found, count in zip(bins, outcome.num_tokens, strict=True)]
+        dropped = [found[count:] for found, count in zip(bins, outcome.num_tokens, strict=True)]
+        beyond = [int(found[-1]) for found in kept if len(found) > cells // 16]
+        edge = max((int(found[0]) for found in dropped if len(found)), default=0)
+        assert min(beyond) >= edge
+    for selection in ("r2l", "jump"):
+        assert outcomes(full, "token_threshold", selection) == []
+
+
 def test_aggregates_are_what_their_names_say(full: Evaluation):
     pixels = FRAMES * SIDE * SIDE
     cells = [clip.cells for clip in full.clips]
@@ -233,19 +254,19 @@ def test_times_are_measured_and_add_up(full: Evaluation):
     assert static.reconstruct_cpu_ms > 0
 
 
-def test_the_basic_sweep_decodes_only_what_the_two_routers_ask_for(
-    folder: Path, tokenizer: Tokenizer
-):
+def test_the_basic_sweep_decodes_only_what_its_routers_ask_for(folder: Path, tokenizer: Tokenizer):
     found = run(folder, tokenizer, EvaluationConfig(rates=(1.0, 0.5), max_windows=2))
     assert len(found.clips) == 2
     assert {item.source for item in found.clips} <= set(WINDOWS)
     assert [(item.router, item.rate_target) for item in found.outcomes] == [
         ("static", 1.0),
         ("global_elbo", 1.0),
+        ("token_threshold", 1.0),
         ("static", 0.5),
         ("global_elbo", 0.5),
+        ("token_threshold", 0.5),
     ]
-    assert all(len(clip.points) <= 3 for clip in found.clips)
+    assert all(len(clip.points) <= 4 for clip in found.clips)
 
 
 def test_a_budget_aware_compressor_is_asked_for_every_mask(

@@ -179,4 +179,16 @@ def test_another_configuration_is_refused_before_the_work(output: Store, tmp_pat
         growth.check(predicted, growth.base.info.tokenizer)
     right = RunConfig.model_validate({"output": {"format": "both"}})
     growth.check(right, growth.base.info.tokenizer)
+    growth.check(right, growth.base.info.tokenizer, "new")
+    for change, named in (
+        ({"router": "token_threshold"}, "budget: exact and token_threshold"),
+        ({"router": "static"}, "budget: exact and static"),
+        ({"budget": "paper"}, "budget: exact and paper"),
+        ({"rate": 0.25}, r"rate: 0\.5 and 0\.25"),
+    ):
+        other = RunConfig.model_validate({"output": {"format": "both"}, "routing": change})
+        # By the rule of the corpus it makes no difference.
+        growth.check(other, growth.base.info.tokenizer, "same")
+        with pytest.raises(PlanMismatchError, match=named):
+            growth.check(other, growth.base.info.tokenizer, "new")
     assert video_id("a.mp4") in {*CorpusPart.read(output).video_ids()}

@@ -13,7 +13,6 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from schemas.bins import ElboAccumulator
 from schemas.failures import FailureReason, FailureStage
 from schemas.manifest import DataFile, ShardCommit, TotalsBuilder, encode_manifest
 from schemas.quarantine import encode_quarantine, quarantine_row
@@ -22,8 +21,9 @@ from schemas.receipts import FailureRecord, UnitEntry, VideoReceipt
 from schemas.statistics import ElboStatistics, StatisticsFold
 from schemas.tables import write_parquet
 from schemas.tokens import rows_to_table, token_row
-from schemas.units import encode_unit, window_sum
+from schemas.units import encode_unit
 from schemas.webdataset import sample_members
+from schemas.window_counts import WindowCounter
 from schemas.windows import StreamFacts, WindowAnalysis, WindowSpan
 
 __all__ = ["FOLDER", "ROW", "WINDOW", "golden"]
@@ -63,18 +63,19 @@ ROW = token_row(
 )
 
 
-def _statistics() -> ElboStatistics:
-    bins = ElboAccumulator()
-    bins.add(window_sum(WINDOW.information), WINDOW.information.size)
-    bins.add(0, 16)
-    fold = StatisticsFold()
-    fold.add_video(bins.freeze())
+def _statistics(token_floor: float | None = None) -> ElboStatistics:
+    counter = WindowCounter(token_floor)
+    counter.add(WINDOW.information)
+    counter.add(np.zeros(16, np.float16))
+    fold = StatisticsFold(token_floor)
+    fold.add_video(*counter.freeze())
     return fold.freeze(plan_id="p", tokenizer="t" * 64, num_listed=1)
 
 
-def _receipt() -> VideoReceipt:
-    bins = ElboAccumulator()
-    bins.add(window_sum(WINDOW.information), WINDOW.information.size)
+def _receipt(token_floor: float | None = None) -> VideoReceipt:
+    counter = WindowCounter(token_floor)
+    counter.add(WINDOW.information)
+    bins, token_bins = counter.freeze()
     unit = UnitEntry(
         unit_id=f"{VIDEO}-u00000",
         path="units/x.parquet",
@@ -93,7 +94,8 @@ def _receipt() -> VideoReceipt:
         tokens=16,
         units=(unit,),
         num_frames_decoded=104,
-        bins=bins.freeze(),
+        bins=bins,
+        token_bins=token_bins,
     )
 
 
@@ -126,7 +128,10 @@ def golden() -> dict[str, bytes]:
         "receipts.parquet": pack,
         "reopened.json": ReopenedVideos(videos=(VIDEO,)).to_bytes(),
         "statistics.json": _statistics().to_bytes(),
+        "token_statistics.json": _statistics(0.25).to_bytes(),
         "receipt.json": _receipt().to_bytes(),
+        "published_receipt.json": _receipt().published(),
+        "token_receipt.json": _receipt(0.25).to_bytes(),
         "quarantined.json": _quarantined().to_bytes(),
         "commit.json": _commit().to_bytes(),
         "sample.json": members[0][1],

@@ -41,6 +41,14 @@ def test_the_bytes_written_have_not_changed(name: str):
 def test_stored_documents_are_read():
     assert ElboStatistics.from_bytes(_stored("statistics.json")).windows == 2
     assert VideoReceipt.from_bytes(_stored("receipt.json")).stream_facts() == objects.FACTS
+    counted = ElboStatistics.from_bytes(_stored("token_statistics.json")).token_bins
+    assert counted is not None
+    # A quarter of each window of 16, and the 12 dark tokens of the second one in the lowest bin.
+    assert (counted.min_rate, counted.always, counted.tokens) == (0.25, 8, 32)
+    assert counted.bins[0] == (0, 12 + 1)
+    assert VideoReceipt.from_bytes(_stored("token_receipt.json")).token_bins is not None
+    plain = VideoReceipt.from_bytes(_stored("published_receipt.json"))
+    assert plain == VideoReceipt.from_bytes(_stored("receipt.json"))
     quarantined = VideoReceipt.from_bytes(_stored("quarantined.json"))
     assert quarantined.failure is not None
     commit = ShardCommit.from_bytes(_stored("commit.json"))

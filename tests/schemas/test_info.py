@@ -9,6 +9,7 @@ from strategies import TOKENIZER, token_rows
 from schemas.info import CorpusInfo, TokenizerInfo, VideoCounts
 from schemas.manifest import TotalsBuilder
 from schemas.rates import RateRule
+from schemas.token_rules import TokenRule
 from schemas.tokens import bpp16
 from schemas.versions import FormatError
 
@@ -48,6 +49,13 @@ def _info(**change: Any) -> CorpusInfo:
 
 def test_the_head_survives_storage():
     assert CorpusInfo.from_bytes(_info().to_bytes()) == _info()
+
+
+def test_the_head_says_by_which_rule_the_tokens_were_kept():
+    rule = TokenRule(target=0.5, threshold=0.140625, fraction=0.3, min_rate=0.0625)
+    assert CorpusInfo.from_bytes(_info(routing=rule).to_bytes()).routing == rule
+    stored = json.loads(_info().to_bytes())["routing"]
+    assert stored == RateRule.static(0.5).model_dump()
 
 
 def test_the_realised_rates_are_those_of_the_rows():

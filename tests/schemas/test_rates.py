@@ -7,7 +7,6 @@ from strategies import bins_of, window_sums
 
 from schemas.rates import (
     RateRule,
-    TokenDealer,
     num_tokens,
     paper_scale,
     solve_rule,
@@ -172,25 +171,3 @@ def test_the_number_of_tokens_stays_in_the_window(rate: float, cells: int):
 
 def test_half_a_token_is_rounded_up():
     assert [num_tokens(0.5, cells) for cells in (1, 2, 3, 5)] == [1, 1, 2, 3]
-
-
-@given(st.lists(st.tuples(st.integers(1, 2**30), st.integers(16, 600)), min_size=1), rates)
-def test_an_exact_budget_is_dealt_out_to_the_last_token(windows: Windows, rate: float):
-    rule = solve_rule(bins_of(windows), rate=rate, min_rate=MIN_RATE)
-    dealer = TokenDealer(rule)
-    counts = [dealer.deal(total, tokens)[0] for total, tokens in windows]
-    asked = [rule.rate(total, tokens) * tokens for total, tokens in windows]
-    assert abs(sum(counts) - sum(asked)) <= 1
-    for count, wanted, (_, tokens) in zip(counts, asked, windows, strict=True):
-        assert 1 <= count <= tokens
-        assert abs(count - wanted) <= 1
-
-
-def test_windows_that_resemble_each_other_do_not_all_round_the_same_way():
-    windows = [(1000, 144)] * 2000 + [(2000, 144)] * 300
-    rule = solve_rule(bins_of(windows), rate=0.5, min_rate=MIN_RATE)
-    dealer = TokenDealer(rule)
-    dealt = sum(dealer.deal(*window)[0] for window in windows)
-    rounded = sum(num_tokens(rule.rate(*window), window[1]) for window in windows)
-    assert abs(dealt / (2300 * 144) - 0.5) < 1e-5
-    assert abs(rounded / (2300 * 144) - 0.5) > 1e-4, "the case this is about"

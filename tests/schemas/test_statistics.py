@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import TOKENIZER, bins_of, elbo_bins
+from numpy.typing import NDArray
+from strategies import TOKENIZER, bins_of, elbo_bins, information_maps
 
 from schemas.statistics import ElboBins, ElboStatistics, StatisticsFold, merge_statistics
+from schemas.token_bins import TokenBins
 from schemas.versions import FormatError
+from schemas.window_counts import WindowCounter
 
 
 def statistics_of(
@@ -63,6 +66,61 @@ def test_statistics_of_two_runs_merge_to_those_of_one(
 ):
     merged = merge_statistics(statistics_of(first), statistics_of(second), plan_id="p")
     assert merged == statistics_of(first + second)
+
+
+def of_tokens(
+    maps: list[NDArray[np.float16]], *, token_floor: float | None = 0.25
+) -> ElboStatistics:
+    """A video per window."""
+    fold = StatisticsFold(token_floor)
+    for one in maps:
+        counter = WindowCounter(token_floor)
+        counter.add(one)
+        fold.add_video(*counter.freeze())
+    return fold.freeze(plan_id="p", tokenizer=TOKENIZER, num_listed=len(maps))
+
+
+@given(st.lists(information_maps(), max_size=5), st.randoms(use_true_random=False))
+def test_counted_tokens_survive_storage_and_no_order_matters(maps, random):
+    statistics = of_tokens(maps)
+    shuffled = of_tokens(random.sample(maps, len(maps)))
+    assert statistics.to_bytes() == shuffled.to_bytes()
+    assert ElboStatistics.from_bytes(statistics.to_bytes(indent=2)) == statistics
+    # Without them it is the document that it always was.
+    plain = of_tokens(maps, token_floor=None)
+    assert b"token_bins" not in plain.to_bytes()
+    assert plain.to_bytes() == statistics_of([one.bins for one in _each(maps)]).to_bytes()
+
+
+def _each(maps: list[NDArray[np.float16]]) -> list[ElboStatistics]:
+    return [of_tokens([one], token_floor=None) for one in maps]
+
+
+@given(st.lists(information_maps(), max_size=3), st.lists(information_maps(), max_size=3))
+def test_counted_tokens_of_two_runs_merge_to_those_of_one(first, second):
+    merged = merge_statistics(of_tokens(first), of_tokens(second), plan_id="p")
+    assert merged == of_tokens(first + second)
+
+
+def test_tokens_that_not_all_parts_have_counted_alike_are_left_out():
+    dim = [np.full(16, 0.25, np.float16)]
+    for floor in (None, 0.5):
+        merged = merge_statistics(of_tokens(dim), of_tokens(dim, token_floor=floor), plan_id="p")
+        assert merged.token_bins is None
+        assert merged == of_tokens(dim * 2, token_floor=None)
+
+
+def test_a_video_whose_tokens_were_not_counted_is_an_error():
+    with pytest.raises(ValueError, match="were not counted"):
+        StatisticsFold(0.25).add_video(bins_of([(5 << 20, 100)]))
+    StatisticsFold(0.25).add_video(ElboBins.empty())
+
+
+def test_tokens_that_are_not_those_of_the_windows_are_refused():
+    statistics = of_tokens([np.full(16, 0.25, np.float16)])
+    other = {"token_bins": TokenBins(min_rate=0.25, always=15)}
+    with pytest.raises(ValueError, match="windows of 16 tokens, but 15 were counted"):
+        ElboStatistics.model_validate(statistics.model_copy(update=other).model_dump())
 
 
 def test_statistics_of_two_tokenizers_do_not_merge():
