@@ -280,6 +280,78 @@ def test_another_recipe_into_the_same_folder_is_refused(
     assert log(copy) == log(trained[0])
 
 
+def test_after_a_start_that_came_to_nothing_the_recipe_may_change(videos: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    assert train(videos, output, RECIPE.replace("crop = 32", "crop = 20")).exit_code == 1
+    result = train(videos, output, NETWORK + DATA + BASE)
+    assert result.exit_code == 0, result.output
+
+
+def test_other_clips_of_the_same_videos_are_another_run(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(trained[0], copy)
+    for option, named in (("window.fps=7", "fps"), ("limits.max_frames=30", "limits")):
+        result = train(videos, copy, RECIPE, "--set", option)
+        assert result.exit_code == 4
+        assert f"{named} changed" in result.stderr.splitlines()[-1]
+
+
+def test_a_checkpoint_is_not_trained_over(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(trained[0], copy)
+    shutil.rmtree(copy / "training")
+    result = train(videos, copy, RECIPE, "--init", copy)
+    assert result.exit_code == 1
+    assert "holds a checkpoint" in result.stderr.splitlines()[-1]
+    assert fingerprint(copy) == fingerprint(trained[0])
+
+
+def test_a_resume_with_other_threads_is_told_of(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    output = tmp_path / "out"
+    train(videos, output, RECIPE, "--max-minutes", "0")
+    torch.set_num_threads(2)
+    result = train(videos, output, RECIPE)
+    torch.set_num_threads(1)
+    assert result.exit_code == 0, result.output
+    assert "note: threads 1, now 2: the last bits of what follows may differ" in result.stderr
+    assert [line[:2] for line in log(output)] == [line[:2] for line in log(trained[0])]
+
+
+@pytest.mark.parametrize("line", ['{"stage": 2, "st', "[1]", "null", "\udcff"])
+def test_a_log_line_cut_short_is_dropped(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path, line: str
+):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(trained[0], copy)
+    with (copy / "training" / "log.jsonl").open("a", errors="surrogateescape") as file:
+        file.write(line)
+    assert train(videos, copy, RECIPE).exit_code == 0
+    assert log(copy) == log(trained[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--set", "window.frames=17"), "--set window.frames is not for training"),
+        (("--set", "tokenizer.dtype=float16"), "everything else is said by the recipe"),
+        (("--validation-windows", "0"), "--validation-windows"),
+        (("--max-minutes", "-1"), "--max-minutes"),
+    ],
+)
+def test_options_that_would_do_nothing_are_wrong_usage(
+    videos: Path, tmp_path: Path, options: tuple[str, ...], message: str
+):
+    result = train(videos, tmp_path / "out", RECIPE, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
 def test_a_checkpoint_can_be_the_start_and_grow(
     trained: tuple[Path, Result], videos: Path, tmp_path: Path
 ):
