@@ -22,9 +22,6 @@ from typing import Any
 
 import torch
 
-from infotok_core.checkpoint import save_directory
-from infotok_core.code_space import CodeSpaceNetwork
-from infotok_core.code_space_files import save_code_space
 from infotok_core.network import Network
 from infotok_core.objective import check_stage
 from infotok_core.training import Progress, Trainer
@@ -33,6 +30,7 @@ from infotok_core.world import World
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
 from pipelines.sources import Source, open_source
+from pipelines.training_checkpoint import write_checkpoint
 from pipelines.training_clips import StageClips, held_out_clips
 from pipelines.training_folder import TrainingFolder
 from pipelines.training_log import TrainingLog, progress_line
@@ -188,6 +186,12 @@ class _Run:
                 check_stage(stage, network)
             except ValueError as error:
                 raise PipelineError(f"stage {number + 1}: {error}") from error
+        if self._held_out and any(stage.part != "base" for stage in self._job.recipe.stages):
+            frames, height, width, _ = self._held_out[0].shape
+            try:
+                network.shape.grid(frames, height, width)
+            except ValueError as error:
+                raise PipelineError(f"--validation: {error}") from error
 
     def _stage(self, number: int, trainer: Trainer) -> bool:
         stage = trainer.stage
@@ -292,16 +296,8 @@ class _Run:
         self._folder.identify(document, writes=self._leads)
 
     def _checkpoint(self, averaged: Network) -> str:
-        text = (
-            self._job.card.read_text(encoding="utf-8")
-            if self._job.card
-            else "# A tokenizer trained with `infotok train`\n"
-        )
         record = {"stages": self._results, "recipe": self._job.recipe.document()}
-        text += f"\n## Record of the training run\n\n```json\n{json.dumps(record, indent=1)}\n```\n"
-        if isinstance(averaged, CodeSpaceNetwork):
-            return save_code_space(averaged, self._job.output, card=text)
-        return save_directory(averaged, self._job.output, card=text)
+        return write_checkpoint(averaged, self._job.output, card=self._job.card, record=record)
 
     def _document(self, averaged: Network) -> dict[str, Any]:
         document: dict[str, Any] = {"stages": self._results}

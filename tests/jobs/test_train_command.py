@@ -457,6 +457,40 @@ def test_what_is_not_there_is_a_sentence(
     assert message in result.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    ("embeddings", "options", "message"),
+    [
+        ("max_frames = 1", (), "stage 1: grid (2, 2, 2) exceeds the embeddings: 1 frames"),
+        ("max_positions = 1", (), "stage 1: grid (2, 2, 2) exceeds the embeddings"),
+        (
+            "max_frames = 2",
+            ("--validation",),
+            "--validation: grid (9, 8, 8) exceeds the embeddings",
+        ),
+    ],
+)
+def test_windows_beyond_the_embeddings_are_a_sentence_before_any_training(
+    videos: Path, tmp_path: Path, embeddings: str, options: tuple[str, ...], message: str
+):
+    network = NETWORK.replace("heads = 2", f"heads = 2\n{embeddings}")
+    stage = BASE.replace('"base"', '"all"')
+    named = [item for option in options for item in (option, videos)]
+    result = train(videos, tmp_path / "out", network + DATA + stage, *named)
+    assert result.exit_code == 1, result.output
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_weights_that_leave_all_bounds_end_in_a_sentence(videos: Path, tmp_path: Path):
+    stage = ELBO.replace("warmup_steps = 1", "warmup_steps = 1\nlearning_rate = 1e6")
+    result = train(videos, tmp_path / "out", NETWORK + DATA + stage)
+    assert result.exit_code == 1
+    assert "by step" in result.stderr.splitlines()[-1]
+    # One step, whose loss is still a number.
+    result = train(videos, tmp_path / "one", NETWORK + DATA + stage.replace("= 8", "= 1"))
+    assert result.exit_code == 1
+    assert "weights not finite in float16" in result.stderr.splitlines()[-1]
+
+
 def test_weights_of_another_network_are_named(videos: Path, tmp_path: Path):
     (tmp_path / "vgg.pth").write_bytes(b"nothing")
     recipe = RECIPE + "perceptual_weight = 0.1\n"
