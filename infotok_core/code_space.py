@@ -116,6 +116,12 @@ class CodeSpaceNetwork(Network):
         """The programs, on the device of the transformers; shared by copies."""
         return self._base
 
+    @property
+    def shape(self) -> TokenShape:
+        """What both the base and the transformers take."""
+        assert self.config.transformer is not None
+        return code_space_shape(self._base.settings, self.config.transformer)
+
     def encode(self, video_BCTHW: Tensor) -> Tensor:
         """The base's codes of a video, without a gradient."""
         with torch.no_grad(), torch.autocast(video_BCTHW.device.type, enabled=False):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from infotok_core.numbers_in_range import require_at_least, require_positive
+
 __all__ = [
     "TokenizerConfig",
     "TransformerConfig",
@@ -46,20 +48,20 @@ class TransformerConfig:
     mask_embedding: bool = False
     """Tell the decompressor which positions were dropped, by a learned vector in their place. The
     published network cannot tell a dropped position from the code 0 (facts section 0, D3)."""
-
     budget_aware: bool = False
     """Tell the compressor which positions will be dropped, and how many, as the paper's text has it
     (the published code does not, facts D3). Tokens then depend on the rate: those of another one
     need the network again."""
 
     def __post_init__(self) -> None:
+        require_at_least(1, self, "hidden", "mlp_hidden", "heads", "max_frames", "max_positions")
+        require_at_least(0, self, "encoder_layers", "decoder_layers")
+        require_positive(self, "theta", "norm_eps", "init_std")
         if self.hidden % self.heads or (self.hidden // self.heads) % 4:
             raise ValueError(
                 f"hidden {self.hidden} over {self.heads} heads: "
                 "the channels of a head must be a multiple of 4"
             )
-        if min(self.encoder_layers, self.decoder_layers) < 0:
-            raise ValueError(f"negative layer count in {self}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +90,8 @@ class TokenizerConfig:
     """Width of the head that predicts the information from the latent; 0: there is none."""
 
     def __post_init__(self) -> None:
+        require_at_least(1, self, "channels", "z_channels")
+        require_at_least(0, self, "num_res_blocks", "latent_router")
         for name in ("patch_size", "spatial_compression", "temporal_compression"):
             value = getattr(self, name)
             if value < 1 or value & (value - 1):
@@ -99,8 +103,9 @@ class TokenizerConfig:
             )
         if not self.levels or min(self.levels) < 2:
             raise ValueError(f"each FSQ level needs at least two values: {self.levels}")
-        if not self.channels_mult:
-            raise ValueError("channels_mult is empty: the network needs a level")
+        if min(self.channels_mult, default=0) < 1:
+            cause = "the network needs a level, and each at least 1"
+            raise ValueError(f"channels_mult {self.channels_mult}: {cause}")
         self._check_resampling()
 
     def _check_resampling(self) -> None:

@@ -16,6 +16,7 @@ from infotok_core.decoder import Decoder
 from infotok_core.encoder import Encoder
 from infotok_core.fsq import FSQ, Quantized
 from infotok_core.layers import SpatialConv
+from infotok_core.shape import TokenShape, shape_of
 
 __all__ = ["Network", "build_network"]
 
@@ -79,6 +80,11 @@ class Network(nn.Module):
     def encode(self, video_BCTHW: Tensor) -> Tensor:
         """The CNN's latent ``[B, z, t, h, w]`` of a video in [-1, 1]; T = 1 + 4k for temporal 4."""
         return self.encoder(video_BCTHW)
+
+    @property
+    def shape(self) -> TokenShape:
+        """The windows that are taken."""
+        return shape_of(self.config)
 
     @property
     def is_budget_aware(self) -> bool:

@@ -90,6 +90,8 @@ def check_stage(stage: Stage, network: Network) -> None:
         raise ValueError(
             f"crop must be a multiple of {config.spatial_compression}, not {stage.crop}"
         )
+    if stage.part != "base":
+        network.shape.grid(stage.frames, stage.crop, stage.crop)
 
 
 def _check_base(stage: Stage, network: Network) -> None:

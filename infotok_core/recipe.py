@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from infotok_core.numbers_in_range import require_at_least, require_finite
 from infotok_core.router import MIN_RATE, Selection
 
 __all__ = ["Part", "Router", "Stage", "stage_from_dict", "stage_to_dict"]
@@ -21,6 +22,9 @@ Router = Literal["flex", "elbo", "static", "uniform"]
 """Share of tokens each clip keeps. ``flex``: beta, drawn from ``rates``. ``elbo``: beta times the
 clip's ELBO over its running mean (paper, equation 4), clipped. ``static``: always ``rates[0]``.
 ``uniform``: drawn from [min_rate, 1], as ElasticTok trains."""
+
+
+_SEEDS = 1 << 63
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,18 +85,34 @@ class Stage:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "frames", "crop", "batch_size", "log_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate must be above 0, not {self.learning_rate}")
+        require_finite(self, *(f.name for f in fields(self) if f.type == "float"))
+        require_at_least(1, self, "steps", "frames", "crop", "batch_size", "log_every")
+        require_at_least(0, self, "warmup_steps", "weight_decay")
+        for name in ("learning_rate", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        if not 0 <= self.final_learning_rate <= 1:
+            raise ValueError(
+                f"final_learning_rate must lie in [0, 1], as a share of learning_rate, not "
+                f"{self.final_learning_rate}"
+            )
+        if not -_SEEDS <= self.seed < _SEEDS:
+            raise ValueError(f"seed must lie in -2**63 .. 2**63 - 1, not {self.seed}")
+        self._check_rates()
+        self._check_losses()
+
+    def _check_rates(self) -> None:
         most = math.inf if self.router == "elbo" else 1
+        if not all(map(math.isfinite, self.rates)):
+            raise ValueError(f"rates must be finite numbers, not {self.rates}")
         if not self.rates or not all(0 < rate <= most for rate in self.rates):
             raise ValueError(f"rates must lie in (0, {most}], not {self.rates}")
         if not 0 < self.min_rate <= 1:
             raise ValueError(f"min_rate must lie in (0, 1], not {self.min_rate}")
         if not 0 <= self.elbo_decay < 1 or not 0 <= self.ema_decay < 1:
             raise ValueError("elbo_decay and ema_decay must lie in [0, 1)")
+
+    def _check_losses(self) -> None:
         weights = (
             self.l1_weight, self.mse_weight, self.log_mse_weight, self.perceptual_weight,
             self.code_weight,

@@ -49,13 +49,11 @@ class Progress:
         step: Steps done.
         metrics: Means since the last time, by the names of `METRICS`.
         learning_rate: Of the last step.
-        stopped: True on the last one, if the run was asked to stop before its end.
     """
 
     step: int
     metrics: dict[str, float]
     learning_rate: float
-    stopped: bool = False
 
 
 @dataclass(kw_only=True)
@@ -102,6 +100,10 @@ class Trainer:
             weight_decay=self.stage.weight_decay,
             fused=self.device.type == "cuda",
         )
+        self._logged = self.step
+        # Metrics added up since then, and those of all processes when a state was wanted.
+        self._sums = torch.zeros(len(METRICS), device=self.device)
+        self._all_sums = self.world.gather(self._sums)
 
     @classmethod
     def start(cls, network: Network, stage: Stage, **options: Any) -> Trainer:  # noqa: ANN401
@@ -118,6 +120,8 @@ class Trainer:
             "optimizer": self._optimizer.state_dict(),
             "elbo_sum": self.objective.elbo_sum,
             "elbo_weight": self.objective.elbo_weight,
+            "logged": self._logged,
+            "sums": self._all_sums,
         }
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -132,6 +136,11 @@ class Trainer:
         self._optimizer.load_state_dict(state["optimizer"])
         self.objective.elbo_sum.copy_(state["elbo_sum"])
         self.objective.elbo_weight.copy_(state["elbo_weight"])
+        self._logged = state["logged"]
+        sums = state["sums"].to(self.device)
+        # Among fewer or more processes than there were the mean is the same.
+        same = len(sums) == self.world.size
+        self._sums.copy_(sums[self.world.rank] if same else sums.mean(dim=0))
 
     def run(
         self,
@@ -139,43 +148,62 @@ class Trainer:
         *,
         report: Callable[[Progress], None],
         should_stop: Callable[[], bool] = lambda: False,
+        should_save: Callable[[], bool] = lambda: False,
+        save: Callable[[], None] = lambda: None,
     ) -> bool:
         """Train to the end of the stage; True, or False if asked to stop before.
 
         Args:
             clips: Of the stage's shape.
-            report: Called every ``log_every`` steps and after the last, when `state` may be taken.
-            should_stop: Asked then; one process of the world suffices.
+            report: Called every ``log_every`` steps and after the last.
+            should_stop: Asked after every step, by several processes on GPUs every ``log_every``
+                steps; one process of the world suffices.
+            should_save: Asked then, too.
+            save: Called after either, in every process: takes the `state`.
 
         Raises:
             TrainingError: If the loss is no longer a number.
         """
         recorded = self.device.type == "cuda" and self.network.is_recordable
         forward_backward = self._recorded() if recorded else self._step
-        total = torch.zeros(len(METRICS), device=self.device)
-        logged = self.step
+        # To ask each other, GPUs would have to wait for each other.
+        always = self.world.size == 1 or self.device.type == "cpu"
         while self.step < self.stage.steps:
             rate = _learning_rate(self.stage, self.step)
             video, beta_B = clips.batch(self.step), self._betas()
-            total += forward_backward(video, beta_B)
+            self._sums += forward_backward(video, beta_B)
             self._update(rate)
             self.step += 1
-            if self.step % self.stage.log_every and self.step < self.stage.steps:
-                continue
-            # The only wait for the device in the loop.
-            total /= self.step - logged
-            self.world.average([total])
-            metrics: dict[str, float] = dict(zip(METRICS, total.tolist(), strict=True))
-            if not math.isfinite(metrics["loss"]):
-                raise TrainingError(f"the loss became {metrics['loss']} by step {self.step}")
             done = self.step == self.stage.steps
-            stopped = self.world.any(should_stop(), self.device) and not done
-            report(Progress(step=self.step, metrics=metrics, learning_rate=rate, stopped=stopped))
-            total.zero_()
-            logged = self.step
-            if stopped:
+            tells = done or self.step % self.stage.log_every == 0
+            if tells:
+                report(self._progress(rate))
+            if done or not (tells or always):
+                continue
+            stops, saves = self.world.any((should_stop(), should_save()), self.device)
+            if stops or saves:
+                self._all_sums = self.world.gather(self._sums)
+                self._require_number(self._all_sums[:, 0].sum().item())
+                save()
+            if stops:
                 return False
         return True
+
+    def _progress(self, learning_rate: float) -> Progress:
+        """The means since the last time, over all processes, and a new beginning."""
+        # The only wait for the device in the loop.
+        means = self._sums / (self.step - self._logged)
+        self.world.average([means])
+        metrics: dict[str, float] = dict(zip(METRICS, means.tolist(), strict=True))
+        self._require_number(metrics["loss"])
+        self._logged = self.step
+        self._sums.zero_()
+        self._all_sums.zero_()
+        return Progress(step=self.step, metrics=metrics, learning_rate=learning_rate)
+
+    def _require_number(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise TrainingError(f"the loss became {loss} by step {self.step}")
 
     def _betas(self) -> Tensor:
         share = self.world.share(self.stage.batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,13 +46,23 @@ class World:
         for tensor, mean in zip(tensors, means, strict=True):
             tensor.copy_(mean.view(tensor.shape))
 
-    def any(self, flag: bool, device: torch.device) -> bool:
-        """Whether the flag is up in any process; all of them have to ask."""
+    def any(self, flags: Sequence[bool], device: torch.device) -> list[bool]:
+        """Whether each flag is up in any process; all of them have to ask."""
         if self.size == 1:
-            return flag
-        value = torch.tensor([float(flag)], device=device)
-        dist.all_reduce(value)
-        return bool(value.item())
+            return list(flags)
+        values = torch.tensor([float(flag) for flag in flags], device=device)
+        dist.all_reduce(values)
+        return [value > 0 for value in values.tolist()]
+
+    @torch.no_grad()
+    def gather(self, vector: Tensor) -> Tensor:
+        """The vectors of all processes, a row for each; all of them have to ask."""
+        rows = vector.new_zeros(self.size, len(vector))
+        rows[self.rank] = vector
+        if self.size > 1:
+            # Nothing is added to any row but zeros.
+            dist.all_reduce(rows)
+        return rows
 
     def share(self, batch_size: int) -> int:
         """Clips of this process in a batch of ``batch_size``.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from jobs.reading import reading
+from pipelines.errors import PipelineError
 from pipelines.evaluation.plots import require_plots, write_plots
 from pipelines.evaluation.tables import evaluation_markdown
 from schemas.evaluation import EvaluationReport
@@ -43,35 +45,70 @@ class EvaluationFiles:
             json_file=options["json_file"], markdown=options["markdown"], plots=options["plots"]
         )
         for name in (files.json_file, files.markdown):
-            folder = Path(name or ".").parent
-            if not folder.is_dir():
-                raise click.UsageError(f"{folder} does not exist: nothing could be written there")
+            if name is not None and name != "-":
+                _require_writable(Path(name))
         if files.plots is not None:
             try:
                 require_plots()
-            except ValueError as error:
+                files.plots.mkdir(parents=True, exist_ok=True)
+            except (ValueError, OSError) as error:
                 raise click.UsageError(str(error)) from error
         return files
 
     def write(self, report: EvaluationReport, *, commands: Sequence[str] = ()) -> None:
         """Write everything; tables with links to the pictures, if there are both.
 
+        What cannot be written costs itself alone: it may have taken hours to measure.
+
         Args:
             commands: What was called beside the command that the report has.
+
+        Raises:
+            PipelineError: Afterwards, naming all that could not be written.
         """
-        if self.json_file is not None:
-            with click.open_file(self.json_file, "wb") as file:
-                file.write(report.to_bytes(indent=1))
+        problems: list[str] = []
         if self.json_file != "-":
             click.echo(evaluation_markdown(report), nl=False)
-        drawn = [] if self.plots is None else write_plots(report, self.plots)
+        if self.json_file is not None:
+            with _noted(problems, self.json_file), click.open_file(self.json_file, "wb") as file:
+                file.write(report.to_bytes(indent=1))
+        drawn: list[Path] = []
+        if self.plots is not None:
+            with _noted(problems, self.plots):
+                drawn = write_plots(report, self.plots)
         for path in drawn:
             click.echo(f"drew {path}", err=True)
         if self.markdown is not None:
             folder = self.markdown.parent
             links = {path.stem: Path(os.path.relpath(path, folder)).as_posix() for path in drawn}
             text = evaluation_markdown(report, pictures=links, commands=commands)
-            self.markdown.write_text(text, encoding="utf-8")
+            with _noted(problems, self.markdown):
+                self.markdown.write_text(text, encoding="utf-8")
+        if problems:
+            raise PipelineError("; ".join(problems))
+
+
+def _require_writable(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{path.parent} does not exist: nothing could be written there")
+    is_new = not path.exists()
+    if not (is_new or path.is_file()):
+        # A pipe is opened once.
+        return
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
+    if is_new:
+        path.unlink()
+
+
+@contextlib.contextmanager
+def _noted(problems: list[str], path: Path | str) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        problems.append(f"{path} cannot be written: {error.strerror or error}")
 
 
 def read_evaluation(path: Path, context: click.Context) -> EvaluationReport:

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,8 @@ from pipelines.training_run import TrainingJob, TrainingResult, run_training
 
 __all__ = ["train"]
 
+_TABLES = ("source", "source_storage", "limits")
+_KEYS = ("window.fps",)
 _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
@@ -47,7 +49,11 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option("--validation", help="Videos to measure PSNR on after each stage; never trained on.")
 @click.option(
-    "--validation-windows", default=64, show_default=True, help="At most so many of their windows."
+    "--validation-windows",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="At most so many of their windows.",
 )
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Default: cuda if there is one.")
 @click.option(
@@ -55,7 +61,11 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
     type=click.IntRange(min=1),
     help="Train on so many GPUs (processes on CPU) through Ray Train; torchrun works as well.",
 )
-@click.option("--max-minutes", type=float, help="Stop cleanly then; the same command goes on.")
+@click.option(
+    "--max-minutes",
+    type=click.FloatRange(min=0),
+    help="Stop cleanly then; the same command goes on.",
+)
 @click.option("--perceptual", type=_FILE, help="Weights of the perceptual loss (VGG16).")
 @click.option("--card", type=_FILE, help="Markdown put on top of the model card.")
 @configuration_options
@@ -67,12 +77,14 @@ def train(
 ) -> None:  # fmt: skip
     """Train on the videos of INPUT and write a checkpoint directory to OUTPUT.
 
-    Killed or stopped, the same command goes on where it was.
+    Killed or stopped, the same command goes on where it was. Of the configuration the tables
+    source, source_storage, limits and the key window.fps apply.
     """
     if options.get("checkpoint"):
         raise click.UsageError("--checkpoint is not for training: name the start with --init")
     if base and init:
         raise click.UsageError("--base and --init exclude each other: a base brings its compressor")
+    _require_used(options["assignments"])
     try:
         recipe = load_recipe(recipe_file)
     except ValueError as error:
@@ -87,6 +99,17 @@ def train(
     result = _on_cluster(job, device, workers) if workers else _in_this_process(job, device)
     if result is not None:
         click.echo(json.dumps({"finished": result.finished, **result.document}, indent=1))
+
+
+def _require_used(assignments: Iterable[str]) -> None:
+    """What was set by hand and would change nothing was meant for the recipe."""
+    for assignment in assignments:
+        key = assignment.partition("=")[0].strip()
+        if key.partition(".")[0] not in _TABLES and key not in _KEYS:
+            raise click.UsageError(
+                f"--set {key} is not for training, which takes {', '.join(_TABLES)} and "
+                f"{', '.join(_KEYS)}; everything else is said by the recipe"
+            )
 
 
 def _on_cluster(job: TrainingJob, device: Literal["cpu", "cuda"], workers: int) -> TrainingResult:

@@ -38,6 +38,7 @@ class StageClips:
     Args:
         open_source: Lists the corpus anew each time.
         kind: As a former start of the run chose; None: choose now.
+        say: Takes progress while a corpus is decoded into memory.
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class StageClips:
         device: torch.device,
         world: World,
         kind: str | None,
+        say: Callable[[str], None],
     ) -> None:
         self._open_source, self._recipe, self._config = open_source, recipe, config
-        self._device, self._world = device, world
+        self._device, self._world, self._say = device, world, say
         for number in range(len(recipe.stages)):
             # Better said now than when the stages before have taken their hours.
             self._stage(number)
@@ -97,15 +99,16 @@ class StageClips:
 
     def _clips(self, config: ClipsConfig, start_step: int) -> ClipSource:
         return open_clips(
-            self._open_source(), config, self._config, device=self._device, start_step=start_step
-        )
+            self._open_source(), config, self._config, device=self._device, start_step=start_step,
+            say=self._say,
+        )  # fmt: skip
 
     def _choose(self) -> str:
         chosen = choose_memory(
             self._open_source(), self._stage(0), self._config, device=self._device
         )
         # What does not fit one process is streamed by all.
-        streams = self._world.any(chosen == "never", self._device)
+        (streams,) = self._world.any([chosen == "never"], self._device)
         return "stream" if streams else "memory"
 
     def _stage(self, number: int) -> ClipsConfig:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -41,6 +42,7 @@ def open_clips(
     *,
     device: str | torch.device,
     start_step: int = 0,
+    say: Callable[[str], None] = lambda _: None,
 ) -> MemoryClips | StreamClips:
     """The clips of a corpus for one rank: a `ClipSource`, with ``kind`` and ``corpus_digest``.
 
@@ -53,6 +55,7 @@ def open_clips(
         run_config: Its limits, source storage and ``window.fps`` apply.
         device: Where batches are wanted.
         start_step: The first step that will be asked for.
+        say: Takes progress while a corpus is decoded into memory.
 
     Raises:
         PipelineError: If no video gives a clip (streaming: with the first batch), or the store or
@@ -63,7 +66,7 @@ def open_clips(
     device = torch.device(device)
     if config.memory == "always" or (config.memory == "auto" and _fits(videos, config, device)):
         limit = _budget(config, device) if config.memory == "auto" else None
-        decoded = decode_corpus(videos, config, workers=workers, limit_bytes=limit)
+        decoded = decode_corpus(videos, config, workers=workers, limit_bytes=limit, say=say)
         if decoded is not None:
             return _in_memory(decoded, videos, config, device)
         log.warning("%s does not fit into memory, it is streamed", videos.root)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,11 @@ class TrainingLog:
         """Drop the lines after a step of a stage (counted from 0)."""
         if not self._writes or not self._path.exists():
             return
-        lines = self._path.read_text().splitlines()
+        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if _position(line) <= (stage + 1, step)]
-        self._path.write_text("".join(line + "\n" for line in kept))
+        temporary = self._path.with_suffix(".tmp")
+        temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(self._path)
 
     def write(self, stage: int, progress: Progress, *, seconds: float) -> None:
         """A line of metrics."""
@@ -77,16 +80,19 @@ def _position(line: str) -> tuple[int, int]:
     try:
         document = json.loads(line)
         return document["stage"], document["step"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         # The last line of a run that was killed while it wrote.
         return (1 << 30, 0)
 
 
-def progress_line(stage: Stage, progress: Progress, speed: float) -> str:
-    """Where a stage is, for people; ``speed`` in steps per second."""
-    left_s = (stage.steps - progress.step) / max(speed, 1e-9)
-    metrics = progress.metrics
-    return (
-        f"step {progress.step}/{stage.steps}, loss {metrics['loss']:.4f}, L1 {metrics['l1']:.4f}, "
-        f"rate {metrics['rate']:.2f}, {speed:.1f} steps/s, {left_s / 60:.1f} min left"
-    )
+def progress_line(
+    stage: Stage, step: int, speed: float, metrics: Mapping[str, float] | None = None
+) -> str:
+    """Where a stage is, for people; ``speed`` in steps per second, metrics where there are some."""
+    left_min = (stage.steps - step) / max(speed, 1e-9) / 60
+    parts = [f"step {step}/{stage.steps}"]
+    if metrics is not None:
+        parts += [f"loss {metrics['loss']:.4f}", f"L1 {metrics['l1']:.4f}"]
+        parts += [f"rate {metrics['rate']:.2f}"]
+    parts += [f"{speed:.1f} steps/s" if speed >= 1 else f"{1 / max(speed, 1e-9):.1f} s a step"]
+    return ", ".join([*parts, f"{left_min:.1f} min left"])

@@ -9,7 +9,7 @@ Shapes: B clips, T frames, H rows, W columns, C = 3; N bytes of the corpus.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import numpy as np
@@ -27,6 +27,7 @@ from pipelines.training_videos import TrainingVideos
 __all__ = ["MemoryClips", "decode_corpus"]
 
 _PIECE_FRAMES = 33
+_SILENCE_S = 10.0
 _SCALED_AT_ONCE = 1 << 26
 """Values (float32) scaled in one call: 256 MB."""
 
@@ -170,7 +171,12 @@ def _scale_some(images_NCHW: Tensor, crop: int) -> Tensor:
 
 
 def decode_corpus(
-    videos: TrainingVideos, config: ClipsConfig, *, workers: int, limit_bytes: int | None = None
+    videos: TrainingVideos,
+    config: ClipsConfig,
+    *,
+    workers: int,
+    limit_bytes: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Tensor] | None:
     """All frames of all videos, uint8 ``[T, H, W, 3]`` on the CPU, in listing order.
 
@@ -180,6 +186,7 @@ def decode_corpus(
         videos: The corpus; closed when this is done.
         workers: Decoding processes.
         limit_bytes: Give up beyond this. Too short videos never count, broken ones until they fail.
+        say: Takes a line of progress now and then.
 
     Returns:
         None if the corpus is larger than ``limit_bytes``.
@@ -191,7 +198,11 @@ def decode_corpus(
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         jobs = [pool.submit(decoding.video, index) for index in range(len(videos))]
         try:
-            wait(jobs, return_when=FIRST_EXCEPTION)
+            while wait(jobs, _SILENCE_S, return_when=FIRST_EXCEPTION).not_done:
+                if any(job.done() and job.exception() for job in jobs):
+                    break
+                done = sum(job.done() for job in jobs)
+                say(f"decoded {done} of {len(jobs)} videos into memory")
         finally:
             # After an error, or Ctrl-C, the others need not go on.
             decoding.is_over = True

@@ -6,7 +6,7 @@ OUTPUT/
   training/
     recipe.json      what the run is; another recipe, start or corpus cannot go on from here
     state.pt         weights, averages, optimizer, router, position
-    log.jsonl        a line per ``log_every`` steps
+    log.jsonl        a line per ``log_every`` steps of a stage
     samples/         original | rate 1 | rate 0.5 of held-out clips after each stage
 ```
 """
@@ -22,18 +22,17 @@ from typing import Any
 
 import torch
 
-from infotok_core.checkpoint import save_directory
-from infotok_core.code_space import CodeSpaceNetwork
-from infotok_core.code_space_files import save_code_space
 from infotok_core.network import Network
 from infotok_core.objective import check_stage
 from infotok_core.training import Progress, Trainer
 from infotok_core.validation import psnr_by_rate
 from infotok_core.world import World
 from pipelines.config import RunConfig
-from pipelines.errors import PipelineError, PlanMismatchError
+from pipelines.errors import PipelineError
 from pipelines.sources import Source, open_source
+from pipelines.training_checkpoint import write_checkpoint
 from pipelines.training_clips import StageClips, held_out_clips
+from pipelines.training_folder import TrainingFolder
 from pipelines.training_log import TrainingLog, progress_line
 from pipelines.training_recipe import Recipe
 from pipelines.training_samples import write_samples
@@ -42,7 +41,7 @@ from pipelines.training_start import first_network, perceptual_loss
 __all__ = ["TrainingJob", "TrainingResult", "run_training"]
 
 _RATES = (1.0, 0.75, 0.5, 0.25)
-_STATE_VERSION = 1
+_SILENCE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +97,7 @@ def run_training(
     Args:
         device: Of this process.
         say: Takes progress lines; only rank 0 speaks.
-        should_stop: Asked at every log line.
+        should_stop: Asked as `Trainer.run` says.
 
     Raises:
         PipelineError: If the videos, the start or the state cannot be used.
@@ -132,13 +131,14 @@ class _Run:
         self._started = time.monotonic()
         self._saved = self._started
         self._should_stop = lambda: should_stop() or self._is_late()
-        self._folder = job.output / "training"
-        self._recipe_path = self._folder / "recipe.json"
+        self._folder = TrainingFolder(job.output)
+        kind = self._folder.identity().get("kind")
         self._perceptual = perceptual_loss(job.recipe, job.perceptual, device)
         self._clips = StageClips(
             lambda: self._source(job.input_url), job.recipe, job.config,
-            device=device, world=self._world, kind=self._there().get("kind"),
+            device=device, world=self._world, kind=kind, say=self._say,
         )  # fmt: skip
+        self._identify()
         self._held_out = (
             held_out_clips(
                 self._source(job.validation), job.config,
@@ -147,8 +147,7 @@ class _Run:
             if job.validation and self._leads
             else []
         )  # fmt: skip
-        self._identify()
-        self._log = TrainingLog(self._folder, writes=self._leads)
+        self._log = TrainingLog(self._folder.path, writes=self._leads)
         self._results: list[dict[str, Any]] = []
 
     def close(self) -> None:
@@ -157,13 +156,15 @@ class _Run:
 
     def stages(self) -> TrainingResult:
         """All stages that are not done yet."""
-        state = self._load_state()
+        state = self._folder.load_state(self._device)
         job = self._job
         network = first_network(job.recipe, job.init, self._say, base=job.base).to(self._device)
         self._check_stages(network)
         first = 0
         if state is not None:
             first, self._results = state["stage"], state["results"]
+            self._say(f"going on from stage {first + 1}, step {state['trainer']['step']}")
+            self._say_what_differs(state["setting"])
         # A run that was killed before its first state has left lines, too.
         self._log.rewind(first, 0 if state is None else state["trainer"]["step"])
         for number, stage in enumerate(self._job.recipe.stages):
@@ -185,28 +186,47 @@ class _Run:
                 check_stage(stage, network)
             except ValueError as error:
                 raise PipelineError(f"stage {number + 1}: {error}") from error
+        if self._held_out and any(stage.part != "base" for stage in self._job.recipe.stages):
+            frames, height, width, _ = self._held_out[0].shape
+            try:
+                network.shape.grid(frames, height, width)
+            except ValueError as error:
+                raise PipelineError(f"--validation: {error}") from error
 
     def _stage(self, number: int, trainer: Trainer) -> bool:
         stage = trainer.stage
         self._say(f"stage {number + 1} of {len(self._job.recipe.stages)}: {stage}")
-        resumed_at, started = trainer.step, time.monotonic()
+        resumed_at = trainer.step
+        started = self._said = time.monotonic()
+
+        def speed() -> float:
+            return (trainer.step - resumed_at) / max(time.monotonic() - started, 1e-9)
 
         def report(progress: Progress) -> None:
-            seconds = time.monotonic() - started
-            speed = (progress.step - resumed_at) / max(seconds, 1e-9)
-            self._log.write(number, progress, seconds=seconds)
-            self._say(progress_line(stage, progress, speed))
-            late = time.monotonic() - self._saved > self._job.save_every_s
-            if progress.stopped or (late and progress.step < stage.steps):
-                self._save(number, trainer)
+            self._log.write(number, progress, seconds=time.monotonic() - started)
+            self._tell(progress_line(stage, progress.step, speed(), progress.metrics))
+
+        def should_save() -> bool:
+            if time.monotonic() - self._said > _SILENCE_S:
+                self._tell(progress_line(stage, trainer.step, speed()))
+            return time.monotonic() - self._saved > self._job.save_every_s
 
         # A stage that was done before needs no clips any more.
         if trainer.step < stage.steps:
             clips = self._clips.open(number, start_step=trainer.step)
-            if not trainer.run(clips, report=report, should_stop=self._should_stop):
+            # Decoding a corpus into memory is no part of a step.
+            started = self._said = time.monotonic()
+            if not trainer.run(
+                clips, report=report, should_stop=self._should_stop, should_save=should_save,
+                save=lambda: self._save(number, trainer),
+            ):  # fmt: skip
                 return False
         self._finish(number, trainer)
         return True
+
+    def _tell(self, line: str) -> None:
+        self._said = time.monotonic()
+        self._say(line)
 
     def _finish(self, number: int, trainer: Trainer) -> None:
         if not self._leads:
@@ -224,7 +244,11 @@ class _Run:
         stage = trainer.stage
         means = psnr_by_rate(trainer.averaged, self._held_out, _RATES, stage)
         write_samples(
-            self._folder / "samples", f"stage{number + 1}", trainer.averaged, self._held_out, stage
+            self._folder.path / "samples",
+            f"stage{number + 1}",
+            trainer.averaged,
+            self._held_out,
+            stage,
         )
         return {str(rate): round(mean, 3) for rate, mean in means.items()}
 
@@ -233,71 +257,47 @@ class _Run:
         if not self._leads:
             return
         self._checkpoint(trainer.averaged)
-        state = {
-            "version": _STATE_VERSION,
-            "stage": number,
-            "results": self._results,
-            "trainer": trainer.state(),
-        }
-        path = self._folder / "state.pt"
-        temporary = path.with_suffix(".tmp")
-        torch.save(state, temporary)
-        # A kill leaves the former state or the new one, never half of it.
-        temporary.replace(path)
+        self._folder.save_state(
+            {
+                "stage": number,
+                "results": self._results,
+                "trainer": trainer.state(),
+                "setting": self._setting(),
+            }
+        )
 
-    def _load_state(self) -> dict[str, Any] | None:
-        path = self._folder / "state.pt"
-        if not path.exists():
-            return None
-        try:
-            state = torch.load(path, map_location=self._device, weights_only=True)
-        except Exception as error:  # a damaged archive raises whatever its bytes suggest
-            raise PipelineError(f"{path} cannot be read, remove it: {error}") from error
-        if state["version"] != _STATE_VERSION:
-            raise PlanMismatchError(f"{path}: version {state['version']}, not {_STATE_VERSION}")
-        self._say(f"going on from stage {state['stage'] + 1}, step {state['trainer']['step']}")
-        return state
+    def _setting(self) -> dict[str, Any]:
+        """What may change between a stop and its resume, and changes the last bits."""
+        return {
+            "device": self._device.type,
+            "processes": self._world.size,
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+        }
+
+    def _say_what_differs(self, before: dict[str, Any]) -> None:
+        now = self._setting()
+        changed = [f"{key} {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
+        if changed:
+            self._say(f"note: {'; '.join(changed)}: the last bits of what follows may differ")
 
     def _identify(self) -> None:
         """Fix what this folder's run is, or prove that it is the same as before."""
+        config = self._job.config
         document = {
             "recipe": self._job.recipe.document(),
             "init": self._job.init,
             "base": self._job.base,
             "corpus": self._clips.corpus_digest,
             "kind": self._clips.kind,
+            "fps": config.window.fps,
+            "limits": config.analysis_identity()["limits"],
         }
-        there = self._there()
-        if not there:
-            if self._leads:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                # Other processes of the run may be looking: never half of it.
-                temporary = self._recipe_path.with_suffix(".tmp")
-                temporary.write_text(json.dumps(document, indent=1) + "\n")
-                temporary.replace(self._recipe_path)
-            return
-        changed = [key for key, value in document.items() if there.get(key) != value]
-        if changed:
-            raise PlanMismatchError(
-                f"{self._job.output} holds another run: {', '.join(changed)} changed. "
-                "Train into another folder, or give back what it was"
-            )
-
-    def _there(self) -> dict[str, Any]:
-        path = self._recipe_path
-        return json.loads(path.read_text()) if path.exists() else {}
+        self._folder.identify(document, writes=self._leads)
 
     def _checkpoint(self, averaged: Network) -> str:
-        text = (
-            self._job.card.read_text(encoding="utf-8")
-            if self._job.card
-            else "# A tokenizer trained with `infotok train`\n"
-        )
         record = {"stages": self._results, "recipe": self._job.recipe.document()}
-        text += f"\n## Record of the training run\n\n```json\n{json.dumps(record, indent=1)}\n```\n"
-        if isinstance(averaged, CodeSpaceNetwork):
-            return save_code_space(averaged, self._job.output, card=text)
-        return save_directory(averaged, self._job.output, card=text)
+        return write_checkpoint(averaged, self._job.output, card=self._job.card, record=record)
 
     def _document(self, averaged: Network) -> dict[str, Any]:
         document: dict[str, Any] = {"stages": self._results}

@@ -160,6 +160,11 @@ class ClipReport(Part):
                 return point
         raise KeyError(f"{self.source} {self.window_index}: no decode of {num_tokens} by {kind}")
 
+    def has_point(self, selection: PointSelection, num_tokens: int) -> bool:
+        """Whether there is that decode."""
+        kind = "all" if num_tokens == self.cells else selection
+        return any((p.selection, p.num_tokens) == (kind, num_tokens) for p in self.points)
+
 
 class Outcome(Part):
     """A router with a selection at a rate, over all clips.
@@ -263,6 +268,8 @@ class EvaluationReport(Document):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if not self.clips or not self.outcomes:
+            raise ValueError("there are no clips, or no outcomes")
         for outcome in self.outcomes:
             lengths = {
                 len(outcome.num_tokens),
@@ -274,6 +281,12 @@ class EvaluationReport(Document):
                     f"{outcome.router}/{outcome.selection} speaks of {sorted(lengths)} clips, "
                     f"there are {len(self.clips)}"
                 )
+            for clip, count in zip(self.clips, outcome.num_tokens, strict=True):
+                if not clip.has_point(outcome.selection, count):
+                    raise ValueError(
+                        f"{clip.source} {clip.window_index} has no decode of {count} tokens by "
+                        f"{outcome.selection}, as {outcome.router} has it"
+                    )
         return self
 
     @property

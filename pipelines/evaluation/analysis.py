@@ -125,7 +125,8 @@ def analyse_clips(
                 say(f"analysed {analyser.count} windows, the last of {part.uri}")
     clips = analyser.finish()
     if not clips:
-        raise PipelineError(f"{source.root} holds no full window to evaluate")
+        found = f"; of its {len(source.uris)} files none has one" if source.uris else ""
+        raise PipelineError(f"{source.url} holds no full window to evaluate{found}")
     return clips, [left_out[uri] for uri in sorted(left_out)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.evaluation.markdown import Row, number, passes, table, time_ms
+from pipelines.evaluation.markdown import Row, code, number, passes, table, time_ms
 from schemas.evaluation import ClipReport, EvaluationReport, Outcome
 from schemas.tokens import bpp16
 
@@ -23,7 +23,7 @@ def clip_table(report: EvaluationReport) -> str:
         head += [f"rate at {rate:g}", "BPP16", "PSNR dB", "SSIM", "decode ms"]
     rows: list[Row] = [
         [
-            f"`{clip.source}`",
+            code(clip.source),
             f"{clip.window_index}",
             f"{clip.elbo:.4f}",
             time_ms(clip.analyse_ms, clip.analyse_cpu_ms),

@@ -29,7 +29,7 @@ class ClipSource:
         window = config.window.model_copy(update={"tail": "drop"})
         self._config = config.model_copy(update={"window": window})
         source = open_source(url, config.source, config.source_storage)
-        self.root = source.root
+        self.url, self.root = url, source.root
         self.uris: tuple[str, ...] = tuple(sorted(item.uri for item in source.objects))
         self._decoder = DecoderProcess()
 

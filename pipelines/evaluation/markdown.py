@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from schemas.evaluation import Outcome
 
-__all__ = ["Row", "number", "passes", "table", "time_ms"]
+__all__ = ["Row", "code", "number", "passes", "signed", "table", "time_ms"]
 
 Row = Sequence[str]
 
@@ -17,6 +18,20 @@ def table(title: str, head: Row, rows: Sequence[Row], note: str = "") -> str:
         return ""
     lines = [f"## {title}", "", _line(head), _line(["---"] * len(head)), *map(_line, rows)]
     return "\n".join([*lines, *(["", note] if note else [])])
+
+
+def code(text: str) -> str:
+    """Literally, whatever is in it: names of files may hold anything."""
+    text = " ".join(text.splitlines())
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    room = " " if longest else ""
+    return f"{fence}{room}{text}{room}{fence}"
+
+
+def signed(value: float) -> str:
+    """A difference in dB; what rounds to nothing has no minus."""
+    return f"{round(value, 2) + 0.0:+.2f}"
 
 
 def number(value: float | None, digits: int) -> str:

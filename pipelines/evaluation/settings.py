@@ -9,6 +9,7 @@ from typing import Literal, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from infotok_core.metrics import EXACT_DB
 from infotok_core.router import MIN_RATE, Selection
 from pipelines.analyser import VideoTokenizer
 
@@ -78,6 +79,9 @@ class EvaluationConfig:
         wrong = [rate for rate in self.rates if not self.min_rate <= rate <= 1]
         if wrong:
             raise ValueError(f"rates must be in [{self.min_rate}, 1], not {wrong}")
+        far = [value for value in self.search_psnr_db if not 0 <= value <= EXACT_DB]
+        if far:
+            raise ValueError(f"thresholds of the search must be in [0, {EXACT_DB:g}] dB, not {far}")
         for name in ("max_windows", "batch_size", "grid_points"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from pipelines.evaluation.clip_table import clip_table
-from pipelines.evaluation.markdown import Row, number, passes, table, time_ms
+from pipelines.evaluation.markdown import Row, code, number, passes, signed, table, time_ms
 from schemas.evaluation import EvaluationReport, Outcome, Router, Selected
 
 __all__ = ["ROUTER_NAMES", "SELECTION_NAMES", "evaluation_markdown"]
@@ -109,8 +109,8 @@ def _short(report: EvaluationReport) -> list[str]:
             continue
         said = [f"PSNR {elbo.psnr_db:.2f} dB, of the pooled error {elbo.psnr_pooled_db:.2f} dB"]
         said += [
-            f"against {name} {elbo.psnr_db - other.psnr_db:+.2f} and "
-            f"{elbo.psnr_pooled_db - other.psnr_pooled_db:+.2f} dB"
+            f"against {name} {signed(elbo.psnr_db - other.psnr_db)} and "
+            f"{signed(elbo.psnr_pooled_db - other.psnr_pooled_db)} dB"
             for name, other in (("rate 1", full), ("the same rate for all", static))
             if other is not None
         ]
@@ -274,7 +274,7 @@ def _latent(report: EvaluationReport) -> str:
 
 
 def _left_out(report: EvaluationReport) -> str:
-    rows = [[f"`{item.source}`", item.reason, item.detail] for item in report.left_out]
+    rows = [[code(item.source), item.reason, item.detail] for item in report.left_out]
     return table("Left out", ["video", "reason", "detail"], rows)
 
 

@@ -69,6 +69,14 @@ def test_no_choice_within_the_budget_beats_the_bound(problem: tuple[list[Curve],
             assert best.bound <= total(chosen, among) + near(best.bound)
 
 
+@given(problems())
+def test_of_a_few_windows_it_is_what_exhaustive_search_finds(problem: tuple[list[Curve], int]):
+    among, budget = problem
+    choices = itertools.product(*(range(len(curve.tokens)) for curve in among))
+    least = min(total(chosen, among) for chosen in choices if spent(chosen, among) <= budget)
+    assert optimal_allocation(among, budget).cost == pytest.approx(least, rel=1e-9, abs=1e-9)
+
+
 @given(problems(max_windows=8))
 def test_the_optimum_misses_the_bound_by_less_than_one_step(problem: tuple[list[Curve], int]):
     among, budget = problem
@@ -103,6 +111,12 @@ def test_the_envelope_is_convex_falls_and_lies_below(curve: Curve):
     assert slopes == sorted(slopes)
     for n, cost in zip(curve.tokens, curve.costs, strict=True):
         assert np.interp(n, hull.tokens, hull.costs) <= cost + near(cost)
+
+
+def test_a_step_that_saves_more_per_token_may_leave_no_room_for_a_better_one():
+    small, large = Curve((1, 2), (10.0, 6.0)), Curve((1, 3), (10.0, 3.0))
+    best = optimal_allocation([small, large], 4)
+    assert (best.tokens, best.cost) == ((1, 3), 13.0)
 
 
 def test_tokens_go_where_they_save_most():

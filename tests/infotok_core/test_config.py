@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import pytest
 from shared import requires_shared, shared_dir
@@ -36,11 +37,36 @@ def test_an_unknown_or_missing_key_is_named():
         ({"levels": (8, 1)}, "two values"),
         ({"channels_mult": (2,)}, "1 levels cannot give"),
         ({"channels_mult": ()}, "needs a level"),
+        ({"channels_mult": (1, 0)}, "each at least 1"),
+        ({"channels": 0}, "channels must be at least 1"),
+        ({"z_channels": -8}, "z_channels must be at least 1"),
+        ({"num_res_blocks": -1}, "num_res_blocks must be at least 0"),
+        ({"latent_router": -1}, "latent_router must be at least 0"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(mini(), **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"heads": 0}, "heads must be at least 1"),
+        ({"hidden": 0}, "hidden must be at least 1"),
+        ({"mlp_hidden": 0}, "mlp_hidden must be at least 1"),
+        ({"max_frames": 0}, "max_frames must be at least 1"),
+        ({"max_positions": 0}, "max_positions must be at least 1"),
+        ({"heads": 3}, "hidden 128 over 3 heads"),
+        ({"decoder_layers": -1}, "decoder_layers must be at least 0"),
+        ({"theta": -1.0}, "theta must be a finite number above 0"),
+        ({"norm_eps": math.nan}, "norm_eps must be a finite number above 0"),
+        ({"init_std": math.inf}, "init_std must be a finite number above 0"),
+    ],
+)
+def test_transformers_that_cannot_be_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(mini().transformer, **change)
 
 
 def test_the_published_network_resamples_where_its_checkpoint_has_weights():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,19 @@ def test_a_stage_survives_being_written_down(stage: Stage):
         ({"steps": 1, "min_rate": 0.0}, "min_rate"),
         ({"steps": 1, "frames": 0}, "frames"),
         ({"steps": 1, "learning_rate": 0}, "learning_rate"),
+        ({"steps": 1, "learning_rate": math.nan}, "learning_rate must be a finite number"),
+        ({"steps": 1, "learning_rate": math.inf}, "learning_rate must be a finite number"),
+        ({"steps": 1, "l1_weight": math.nan}, "l1_weight must be a finite number"),
+        ({"steps": 1, "zoom_max": math.nan}, "zoom_max must be a finite number"),
+        ({"steps": 1, "router": "elbo", "rates": [math.inf]}, "rates must be finite"),
+        # It would climb the loss, or stand still.
+        ({"steps": 1, "clip_norm": -1.0}, "clip_norm must be above 0"),
+        ({"steps": 1, "clip_norm": 0.0}, "clip_norm must be above 0"),
+        ({"steps": 1, "weight_decay": -0.1}, "weight_decay must be at least 0"),
+        ({"steps": 1, "warmup_steps": -1}, "warmup_steps must be at least 0"),
+        ({"steps": 1, "final_learning_rate": -1.0}, "final_learning_rate must lie in"),
+        ({"steps": 1, "final_learning_rate": 1.5}, "final_learning_rate must lie in"),
+        ({"steps": 1, "seed": 1 << 64}, "seed must lie in"),
         # What TOML makes of a slip of the pen.
         ({"steps": 1, "rates": 0.5}, "rates must be a list of numbers"),
         ({"steps": 1, "rates": ["1"]}, "rates must be a list of numbers"),

@@ -20,7 +20,7 @@ from infotok_core.training import (
     TrainingError,
 )
 
-RESUMED = small_stage(router="elbo", steps=4, log_every=1)
+RESUMED = small_stage(router="elbo", steps=5, log_every=3)
 
 
 def with_router(config: TokenizerConfig, seed: int = 3) -> Network:
@@ -87,17 +87,15 @@ def test_a_stage_trains_its_part_and_leaves_the_rest_bit_for_bit(
 
 @pytest.fixture(scope="module")
 def whole(toy_config: TokenizerConfig) -> tuple[list[Progress], list[bytes]]:
-    """What an undisturbed run reports, and its state at each report, on disk."""
-    reports: list[Progress] = []
+    """What an undisturbed run reports, and its state after each step, on disk."""
     states: list[bytes] = []
     trainer = Trainer.start(fresh(toy_config), RESUMED)
-
-    def report(progress: Progress) -> None:
-        reports.append(progress)
-        states.append(stored(trainer))
-
-    assert trainer.run(Ramps(RESUMED), report=report)
-    return reports, states
+    keep = {"should_save": lambda: True, "save": lambda: states.append(stored(trainer))}
+    reports: list[Progress] = []
+    assert trainer.run(Ramps(RESUMED), report=reports.append, **keep)
+    undisturbed = run(Trainer.start(fresh(toy_config), RESUMED))
+    assert undisturbed == reports
+    return reports, [*states, stored(trainer)]
 
 
 def stored(trainer: Trainer) -> bytes:
@@ -120,7 +118,7 @@ def assert_same(ours: Any, theirs: Any) -> None:
         assert ours == theirs
 
 
-@pytest.mark.parametrize("step", [1, 2, 3, 4])
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
 def test_a_resumed_run_is_the_run_that_was_never_stopped(
     toy_config: TokenizerConfig, whole: tuple[list[Progress], list[bytes]], step: int
 ):
@@ -129,19 +127,25 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
     trainer = Trainer.start(with_router(toy_config, seed=8), RESUMED)
     trainer.resume(torch.load(io.BytesIO(states[step - 1]), weights_only=True))
     assert trainer.step == step
-    assert run(trainer) == wanted[step:]
+    assert run(trainer) == [item for item in wanted if item.step > step]
     last = torch.load(io.BytesIO(states[-1]), weights_only=True)
     assert_same(last, trainer.state())
 
 
-def test_a_run_that_is_asked_to_stop_ends_with_its_next_report(toy_config: TokenizerConfig):
-    trainer = Trainer.start(fresh(toy_config), small_stage(steps=6))
+def test_a_run_that_is_asked_to_stop_does_so_after_the_step_and_saves_once(
+    toy_config: TokenizerConfig,
+):
+    trainer = Trainer.start(fresh(toy_config), small_stage(steps=60, log_every=50))
     reports: list[Progress] = []
+    saved: list[int] = []
     finished = trainer.run(
-        Ramps(trainer.stage), report=reports.append, should_stop=lambda: trainer.step > 2
+        Ramps(trainer.stage),
+        report=reports.append,
+        should_stop=lambda: trainer.step > 2,
+        save=lambda: saved.append(trainer.step),
     )
     assert not finished
-    assert [(item.step, item.stopped) for item in reports] == [(2, False), (4, True)]
+    assert (reports, saved, trainer.step) == ([], [3], 3)
 
 
 def test_the_averaged_weights_follow_the_trained_ones(toy_config: TokenizerConfig):
@@ -162,6 +166,11 @@ def test_a_loss_that_is_no_number_ends_the_run(toy_config: TokenizerConfig):
         network.quant_conv.conv3d.weight.fill_(float("nan"))
     with pytest.raises(TrainingError, match="by step 2"):
         run(Trainer.start(network, small_stage()))
+    # It is not what a state would be taken of.
+    with pytest.raises(TrainingError, match="by step 1"):
+        Trainer.start(network, small_stage()).run(
+            Ramps(small_stage()), report=lambda _: None, should_save=lambda: True
+        )
 
 
 @pytest.mark.parametrize(

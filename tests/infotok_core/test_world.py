@@ -33,6 +33,10 @@ def one_of_two(rank: int, folder: str, config: TokenizerConfig) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     assert World.current() == World(rank=rank, size=2)
     torch.save(train(config, World.current()), f"{folder}/{rank}.pt")
+    world = World.current()
+    assert world.any((rank == 1, False), torch.device("cpu")) == [True, False]
+    rows = world.gather(torch.tensor([0.1, 0.2]) + rank)
+    assert torch.equal(rows, torch.tensor([[0.1, 0.2], [1.1, 1.2]]))
     dist.destroy_process_group()
 
 

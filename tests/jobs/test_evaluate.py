@@ -204,6 +204,11 @@ def test_json_alone_can_be_printed(videos: Path):
         (("--frames", "6"), "window.frames must be 1 + 4k"),
         (("--size", "100"), "space.size"),
         (("--json", "no/such/folder/x.json"), "no/such/folder does not exist"),
+        (("--json", "/proc/x.json"), "/proc/x.json cannot be written"),
+        (("--markdown", "/proc/x.md"), "/proc/x.md cannot be written"),
+        (("--plots", "/proc/x"), "/proc/x"),
+        (("--search-psnr", "nan"), "thresholds of the search must be in [0, 100] dB"),
+        (("--search-psnr", "30,-inf"), "thresholds of the search must be in [0, 100] dB"),
         (("--lpips-vgg", __file__), "LPIPS takes both"),
         (("--dtype", "bfloat16"), "the CPU computes in float32 alone"),
     ],
@@ -256,8 +261,36 @@ def test_the_latent_router_is_compared_if_asked_for(videos: Path, tmp_path: Path
     assert "this checkpoint has no latent router" in refused.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_what_cannot_be_written_costs_nothing_else(videos: Path, tmp_path: Path):
+    full = tmp_path / "full.json"
+    full.symlink_to("/dev/full")
+    options = ("--rates", 1, "--max-windows", 1, "--json", full, "--markdown", tmp_path / "e.md")
+    result = evaluate(videos, *options)
+    assert result.exit_code == 1
+    assert (
+        result.stderr.splitlines()[-1]
+        == f"error: {full} cannot be written: No space left on device"
+    )
+    assert result.stdout == (tmp_path / "e.md").read_text()
+    assert "Table 1" in result.stdout
+
+
+def test_a_source_that_is_asked_for_is_named_if_it_holds_nothing(videos: Path, tmp_path: Path):
+    checkpoint = ("--checkpoint", videos.parent / "checkpoint")
+    result = evaluate(videos / "short.mp4", *checkpoint)
+    wanted = "short.mp4 holds no full window to evaluate; of its 1 files none has one"
+    assert wanted in result.stderr.splitlines()[-1]
+    result = evaluate(tmp_path, *checkpoint)
+    assert result.stderr.splitlines()[-1] == f"error: {tmp_path} holds no full window to evaluate"
+
+
 def test_a_report_of_another_kind_or_length_is_refused(done: tuple[Path, Result]):
     document = json.loads((done[0] / "found.json").read_bytes())
-    for wrong in ({"kind": "other"}, {"format_version": 99}, {"clips": document["clips"][:1]}):
+    other = [item | {"num_tokens": [1] * len(document["clips"])} for item in document["outcomes"]]
+    for wrong in (
+        {"kind": "other"}, {"format_version": 99}, {"clips": document["clips"][:1]},
+        {"clips": [], "outcomes": []}, {"outcomes": []}, {"outcomes": other},
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="EvaluationReport"):
             EvaluationReport.from_bytes(json.dumps(document | wrong).encode())

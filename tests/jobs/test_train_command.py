@@ -280,6 +280,78 @@ def test_another_recipe_into_the_same_folder_is_refused(
     assert log(copy) == log(trained[0])
 
 
+def test_after_a_start_that_came_to_nothing_the_recipe_may_change(videos: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    assert train(videos, output, RECIPE.replace("crop = 32", "crop = 20")).exit_code == 1
+    result = train(videos, output, NETWORK + DATA + BASE)
+    assert result.exit_code == 0, result.output
+
+
+def test_other_clips_of_the_same_videos_are_another_run(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(trained[0], copy)
+    for option, named in (("window.fps=7", "fps"), ("limits.max_frames=30", "limits")):
+        result = train(videos, copy, RECIPE, "--set", option)
+        assert result.exit_code == 4
+        assert f"{named} changed" in result.stderr.splitlines()[-1]
+
+
+def test_a_checkpoint_is_not_trained_over(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(trained[0], copy)
+    shutil.rmtree(copy / "training")
+    result = train(videos, copy, RECIPE, "--init", copy)
+    assert result.exit_code == 1
+    assert "holds a checkpoint" in result.stderr.splitlines()[-1]
+    assert fingerprint(copy) == fingerprint(trained[0])
+
+
+def test_a_resume_with_other_threads_is_told_of(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path
+):
+    output = tmp_path / "out"
+    train(videos, output, RECIPE, "--max-minutes", "0")
+    torch.set_num_threads(2)
+    result = train(videos, output, RECIPE)
+    torch.set_num_threads(1)
+    assert result.exit_code == 0, result.output
+    assert "note: threads 1, now 2: the last bits of what follows may differ" in result.stderr
+    assert [line[:2] for line in log(output)] == [line[:2] for line in log(trained[0])]
+
+
+@pytest.mark.parametrize("line", ['{"stage": 2, "st', "[1]", "null", "\udcff"])
+def test_a_log_line_cut_short_is_dropped(
+    trained: tuple[Path, Result], videos: Path, tmp_path: Path, line: str
+):
+    copy = tmp_path / "checkpoint"
+    shutil.copytree(trained[0], copy)
+    with (copy / "training" / "log.jsonl").open("a", errors="surrogateescape") as file:
+        file.write(line)
+    assert train(videos, copy, RECIPE).exit_code == 0
+    assert log(copy) == log(trained[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--set", "window.frames=17"), "--set window.frames is not for training"),
+        (("--set", "tokenizer.dtype=float16"), "everything else is said by the recipe"),
+        (("--validation-windows", "0"), "--validation-windows"),
+        (("--max-minutes", "-1"), "--max-minutes"),
+    ],
+)
+def test_options_that_would_do_nothing_are_wrong_usage(
+    videos: Path, tmp_path: Path, options: tuple[str, ...], message: str
+):
+    result = train(videos, tmp_path / "out", RECIPE, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
 def test_a_checkpoint_can_be_the_start_and_grow(
     trained: tuple[Path, Result], videos: Path, tmp_path: Path
 ):
@@ -383,6 +455,40 @@ def test_what_is_not_there_is_a_sentence(
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("error: ")
     assert message in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "options", "message"),
+    [
+        ("max_frames = 1", (), "stage 1: grid (2, 2, 2) exceeds the embeddings: 1 frames"),
+        ("max_positions = 1", (), "stage 1: grid (2, 2, 2) exceeds the embeddings"),
+        (
+            "max_frames = 2",
+            ("--validation",),
+            "--validation: grid (9, 8, 8) exceeds the embeddings",
+        ),
+    ],
+)
+def test_windows_beyond_the_embeddings_are_a_sentence_before_any_training(
+    videos: Path, tmp_path: Path, embeddings: str, options: tuple[str, ...], message: str
+):
+    network = NETWORK.replace("heads = 2", f"heads = 2\n{embeddings}")
+    stage = BASE.replace('"base"', '"all"')
+    named = [item for option in options for item in (option, videos)]
+    result = train(videos, tmp_path / "out", network + DATA + stage, *named)
+    assert result.exit_code == 1, result.output
+    assert message in result.stderr.splitlines()[-1]
+
+
+def test_weights_that_leave_all_bounds_end_in_a_sentence(videos: Path, tmp_path: Path):
+    stage = ELBO.replace("warmup_steps = 1", "warmup_steps = 1\nlearning_rate = 1e6")
+    result = train(videos, tmp_path / "out", NETWORK + DATA + stage)
+    assert result.exit_code == 1
+    assert "by step" in result.stderr.splitlines()[-1]
+    # One step, whose loss is still a number.
+    result = train(videos, tmp_path / "one", NETWORK + DATA + stage.replace("= 8", "= 1"))
+    assert result.exit_code == 1
+    assert "weights not finite in float16" in result.stderr.splitlines()[-1]
 
 
 def test_weights_of_another_network_are_named(videos: Path, tmp_path: Path):

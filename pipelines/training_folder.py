@@ -1,0 +1,128 @@
+"""The folder of a training run: what the run is, and where it stands; never half of either."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from pipelines.errors import PipelineError, PlanMismatchError, StorageError
+
+__all__ = ["TrainingFolder"]
+
+_STATE_VERSION = 1
+_WEIGHTS = ("model.safetensors", "compressor.safetensors", "encoder.jit", "decoder.jit")
+
+
+class TrainingFolder:
+    """``OUTPUT/training``.
+
+    Args:
+        output: The checkpoint directory that a run writes.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self._output = output
+        self.path = output / "training"
+        self._recipe = self.path / "recipe.json"
+        self._state = self.path / "state.pt"
+
+    def identity(self) -> dict[str, Any]:
+        """What the run is whose state lies here; empty if nothing was trained yet.
+
+        Raises:
+            PipelineError: If it cannot be read, or OUTPUT holds a checkpoint of somebody else.
+        """
+        if not self._recipe.exists():
+            self._require_empty()
+            return {}
+        # A start that came to nothing, over a wrong recipe maybe, ties nobody.
+        if not self._state.exists():
+            return {}
+        try:
+            document: object = json.loads(self._recipe.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PipelineError(f"{self._recipe} cannot be read: {error}") from error
+        if not isinstance(document, dict):
+            raise PipelineError(f"{self._recipe} cannot be read: it is no JSON object")
+        return cast("dict[str, Any]", document)
+
+    def _require_empty(self) -> None:
+        """A run would write over what it finds."""
+        found = [name for name in _WEIGHTS if (self._output / name).exists()]
+        if found:
+            raise PipelineError(
+                f"{self._output} holds a checkpoint ({found[0]}) that no training run of this "
+                "folder has written: train into another one"
+            )
+
+    def identify(self, document: dict[str, Any], *, writes: bool) -> None:
+        """Fix what this folder's run is, or prove that it is the same as before.
+
+        Args:
+            document: Plain JSON data.
+            writes: One process of the run does, the others look.
+
+        Raises:
+            PlanMismatchError: Naming what changed.
+            PipelineError: If the folder cannot be read or written.
+        """
+        if there := self.identity():
+            changed = [key for key, value in document.items() if there.get(key) != value]
+            if changed:
+                raise PlanMismatchError(
+                    f"{self._output} holds another run: {', '.join(changed)} changed. "
+                    "Train into another folder, or give back what it was"
+                )
+        elif writes:
+            text = json.dumps(document, indent=1) + "\n"
+            with self._writing():
+                self.path.mkdir(parents=True, exist_ok=True)
+                # Other processes of the run may be looking: never half of it.
+                temporary = self._recipe.with_suffix(".tmp")
+                temporary.write_text(text, encoding="utf-8")
+                temporary.replace(self._recipe)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{self.path} cannot be written: {error}") from error
+
+    def load_state(self, device: torch.device) -> dict[str, Any] | None:
+        """What `save_state` kept last; None if nothing yet.
+
+        Raises:
+            PipelineError: If it is damaged.
+            PlanMismatchError: If it is of another version.
+        """
+        if not self._state.exists():
+            return None
+        try:
+            state = torch.load(self._state, map_location=device, weights_only=True)
+            version = state["version"]
+        except Exception as error:  # a damaged archive raises whatever its bytes suggest
+            raise PipelineError(f"{self._state} cannot be read, remove it: {error}") from error
+        if version != _STATE_VERSION:
+            raise PlanMismatchError(f"{self._state}: version {version}, not {_STATE_VERSION}")
+        return state
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Keep a state: a kill leaves the former one or this, never half of it.
+
+        Raises:
+            StorageError: If it cannot be written.
+        """
+        temporary = self._state.with_suffix(".tmp")
+        with self._writing():
+            try:
+                torch.save({"version": _STATE_VERSION, **state}, temporary)
+                temporary.replace(self._state)
+            except RuntimeError as error:
+                # What torch's writer makes of a full disk.
+                raise OSError(str(error).splitlines()[0]) from error
