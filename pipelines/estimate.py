@@ -135,13 +135,15 @@ def _totals(
     windows_per_s: float | None,
 ) -> dict[str, Interval]:
     windows = resamples.total([video.windows for video in videos])
+    positions = resamples.total([video.positions for video in videos])
     totals = {
         "quarantined_videos": resamples.count([video.failure is not None for video in videos]),
         "video_hours": resamples.total([video.duration_s / 3600 for video in videos]),
         "windows": windows,
-        "tokens_at_full_rate": resamples.total([video.positions for video in videos]),
+        "tokens_at_full_rate": positions,
         "decode_core_hours": resamples.total([video.decode_s / 3600 for video in videos]),
-        "tokens": resamples.total(kept.tokens),
+        # A rate that is met over the corpus is not what a few of its videos get by it.
+        "tokens": resamples.total(kept.tokens) if kept.met is None else positions.times(kept.met),
         "work_bytes": resamples.total(kept.unit_bytes),
     }
     if windows_per_s is not None:
@@ -159,6 +161,7 @@ class _Tokens:
         tokens: Per video.
         unit_bytes: Per video, of the stored analyses.
         rate: Share of the positions that is kept; None without any.
+        met: The same, where the whole corpus has it whatever it holds; else None.
     """
 
     def __init__(
@@ -175,12 +178,17 @@ class _Tokens:
         self.tokens: list[float] = [0.0] * len(videos)
         self.unit_bytes: list[float] = [0.0] * len(videos)
         self.rate: float | None = None
+        self.met: float | None = None
         if not any(video.analysed for video in videos):
             return
         statistics = _statistics(
             videos, identity.fingerprint, num_listed=num_listed, floor=config.routing.token_floor
         )
-        dealer = TokenDealer(rate_rule(config, statistics))
+        rule = rate_rule(config, statistics)
+        # Statistics of a sample of the corpus meet it about.
+        if rule.budget == "static" or (rule.is_exact and config.statistics.sample == 1):
+            self.met = rule.target
+        dealer = TokenDealer(rule)
         for index, video in enumerate(videos):
             if not video.analysed or video.facts is None:
                 continue
@@ -197,7 +205,8 @@ class _Tokens:
             self.tokens[index] = share * sum(row["num_tokens"] for row in rows)
             self.unit_bytes[index] = share * video.unit_bytes
             self._rows += rows
-        self.rate = sum(self.tokens) / sum(video.positions for video in videos)
+        positions = sum(video.positions for video in videos)
+        self.rate = sum(self.tokens) / positions if self.met is None else self.met
 
     def bytes_per_token(self, name: str) -> float:
         """Bytes of a data file per kept token, head and footer left out where that can be told."""

@@ -93,6 +93,23 @@ def test_some_of_the_videos_speak_for_all_within_an_interval_that_says_how_it_wa
     assert result.stderr.count("windows (") + result.stderr.count("TRUNCATED") == 3
 
 
+@pytest.mark.parametrize("option", ["routing.budget=exact", "routing.router=static"])
+def test_a_rate_that_is_met_is_as_certain_as_the_tokens_that_it_is_a_share_of(
+    folder: Path, option: str
+):
+    result = estimate(folder, "--sample", 3, "--windows", 2, "--set", option, "--json")
+    found = json.loads(result.stdout)
+    assert found["rate"] == 0.5
+    for end, full in found["totals"]["tokens_at_full_rate"].items():
+        assert found["totals"]["tokens"][end] == pytest.approx(full / 2)
+
+
+def test_a_rate_that_clipping_moves_is_what_the_sample_says(folder: Path):
+    options = ("--rate", 0.9, "--set", "routing.budget=paper")
+    found = json.loads(estimate(folder, "--sample", 3, "--windows", 2, *options, "--json").stdout)
+    assert 0 < found["rate"] < 0.9
+
+
 def test_the_sample_is_that_of_statistics_from_a_sample(folder: Path, tmp_path: Path):
     config = RunConfig()
     source = open_source(str(folder / "videos"), config.source, config.source_storage)
