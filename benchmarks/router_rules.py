@@ -22,6 +22,8 @@ from infotok_core.opening import open_tokenizer
 from jobs.config import load_config
 from pipelines.evaluation.clips import ClipSource
 from schemas.evaluation import EvaluationReport
+from schemas.token_bins import TokenAccumulator
+from schemas.token_rules import solve_token_rule
 
 Array = NDArray[np.float64]
 
@@ -40,7 +42,8 @@ def main() -> None:
         found = measured(report, arguments.input)
         if arguments.keep is not None:
             np.savez_compressed(arguments.keep, **found)
-    tokens = [found[name(clip.source, clip.window_index)].astype(float) for clip in report.clips]
+    maps = [found[name(clip.source, clip.window_index)] for clip in report.clips]
+    tokens = [information.astype(float) for information in maps]
     elbo = np.array([window.mean() for window in tokens])
     print("| rate | rule | pooled | mean of the clips |\n|---|---|---|---|")
     for rate in (0.75, 0.5, 0.25):
@@ -50,6 +53,7 @@ def main() -> None:
             "ELBO ** 0.5": rates(elbo**0.5, rate),
             "tokens above t": above(tokens, rate),
             "tokens above t ELBO ** 0.5": above([w / w.mean() ** 0.5 for w in tokens], rate),
+            "the same by routing.router = token_threshold": binned(maps, rate),
             "tokens above t ELBO": above([w / w.mean() for w in tokens], rate),
             "optimum of the pooled error": optimum(report, rate),
         }
@@ -95,6 +99,16 @@ def above(scores: list[Array], mean: float) -> Array:
         return clipped(np.array([(score > threshold).mean() for score in scores]))
 
     return solved(shares, max(float(score.max()) for score in scores), mean)
+
+
+def binned(maps: list[NDArray[np.float32]], mean: float) -> Array:
+    """Shares by the rule of the pipeline, solved on bins instead of single tokens."""
+    counted = TokenAccumulator(1 / 16)
+    rounded = [information.astype(np.float16) for information in maps]
+    for information in rounded:
+        counted.add(information)
+    rule = solve_token_rule(counted.freeze(), rate=mean)
+    return np.array([rule.asked(information)[1] for information in rounded])
 
 
 def optimum(report: EvaluationReport, mean: float) -> Array:

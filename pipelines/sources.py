@@ -62,11 +62,13 @@ class Source:
     Attributes:
         root: Local folder or URL that every URI is relative to.
         extra_schema: Columns of a manifest that ride along into the rows; empty otherwise.
+        url: What was asked for: the root itself, a file, a glob, a manifest.
     """
 
     root: str
     objects: Iterator[SourceObject]
     extra_schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    url: str = ""
 
 
 def source_url(root: str, uri: str) -> str:
@@ -103,15 +105,16 @@ def open_source(
         folder, name = posixpath.split(store.url)
         if name.lower().endswith(MANIFEST_SUFFIXES):
             return _from_manifest(Store(folder, storage), name, config)
-        return Source(root=folder, objects=iter([_stat(Store(folder, storage), quote_path(name))]))
+        item = _stat(Store(folder, storage), quote_path(name))
+        return Source(url=url, root=folder, objects=iter([item]))
     # A name that is there is meant literally, brackets and all.
     if kind is None and _MAGIC.intersection(url):
         root, pattern = _split_glob(url)
         objects = _list(Store(root, storage), config, exclude_roots, glob=f"/{pattern}")
-        return Source(root=root, objects=objects)
+        return Source(url=url, root=root, objects=objects)
     if kind is None:
         raise PipelineError(f"input {url} does not exist")
-    return Source(root=store.url, objects=_list(store, config, exclude_roots))
+    return Source(url=url, root=store.url, objects=_list(store, config, exclude_roots))
 
 
 def _kind(store: Store) -> str | None:
@@ -258,7 +261,8 @@ def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:
         # A manifest on disk may speak of a bucket.
         check_reachable(Store(url, store.config))
     objects = _stat_all(Store(root or store.url, store.config), uris, rows)
-    return Source(root=root, objects=objects, extra_schema=extra.schema)
+    url = store.full(name)
+    return Source(url=url, root=root, objects=objects, extra_schema=extra.schema)
 
 
 def _stat_all(

@@ -39,6 +39,7 @@ class StageClips:
         open_source: Lists the corpus anew each time.
         kind: As a former start of the run chose; None: choose now.
         say: Takes progress while a corpus is decoded into memory.
+        should_stop: Asked meanwhile.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class StageClips:
         world: World,
         kind: str | None,
         say: Callable[[str], None],
+        should_stop: Callable[[], bool],
     ) -> None:
         self._open_source, self._recipe, self._config = open_source, recipe, config
-        self._device, self._world, self._say = device, world, say
+        self._device, self._world = device, world
+        self._say, self._should_stop = say, should_stop
         for number in range(len(recipe.stages)):
             # Better said now than when the stages before have taken their hours.
             self._stage(number)
@@ -100,7 +103,7 @@ class StageClips:
     def _clips(self, config: ClipsConfig, start_step: int) -> ClipSource:
         return open_clips(
             self._open_source(), config, self._config, device=self._device, start_step=start_step,
-            say=self._say,
+            say=self._say, should_stop=self._should_stop,
         )  # fmt: skip
 
     def _choose(self) -> str:
@@ -163,7 +166,7 @@ def held_out_clips(source: Source, config: RunConfig, *, size: int, most: int) -
         clips = list(itertools.islice(itertools.chain.from_iterable(found), most))
     videos.close()
     if not clips:
-        raise PipelineError(f"{videos.root} holds no window of {_WINDOW_FRAMES} frames")
+        raise PipelineError(f"{videos.url} holds no window of {_WINDOW_FRAMES} frames")
     return clips
 
 

@@ -43,6 +43,7 @@ def open_clips(
     device: str | torch.device,
     start_step: int = 0,
     say: Callable[[str], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> MemoryClips | StreamClips:
     """The clips of a corpus for one rank: a `ClipSource`, with ``kind`` and ``corpus_digest``.
 
@@ -56,8 +57,10 @@ def open_clips(
         device: Where batches are wanted.
         start_step: The first step that will be asked for.
         say: Takes progress while a corpus is decoded into memory.
+        should_stop: Asked meanwhile.
 
     Raises:
+        InterruptedRunError: If it was to stop while a corpus was decoded.
         PipelineError: If no video gives a clip (streaming: with the first batch), or the store or
             the decoding process fails.
     """
@@ -66,10 +69,12 @@ def open_clips(
     device = torch.device(device)
     if config.memory == "always" or (config.memory == "auto" and _fits(videos, config, device)):
         limit = _budget(config, device) if config.memory == "auto" else None
-        decoded = decode_corpus(videos, config, workers=workers, limit_bytes=limit, say=say)
+        decoded = decode_corpus(
+            videos, config, workers=workers, limit_bytes=limit, say=say, should_stop=should_stop
+        )
         if decoded is not None:
             return _in_memory(decoded, videos, config, device)
-        log.warning("%s does not fit into memory, it is streamed", videos.root)
+        log.warning("%s does not fit into memory, it is streamed", videos.url)
     return StreamClips(videos, config, workers=workers, device=device, start_step=start_step)
 
 
@@ -113,4 +118,4 @@ def _in_memory(
     try:
         return MemoryClips(decoded, config, device=device, corpus_digest=videos.digest)
     except ValueError as error:
-        raise PipelineError(f"{videos.root}: {error}") from error
+        raise PipelineError(f"{videos.url}: {error}") from error

@@ -12,7 +12,7 @@ import torch
 
 from pipelines.errors import PipelineError, PlanMismatchError, StorageError
 
-__all__ = ["TrainingFolder"]
+__all__ = ["TrainingFolder", "setting_now", "what_differs"]
 
 _STATE_VERSION = 1
 _WEIGHTS = ("model.safetensors", "compressor.safetensors", "encoder.jit", "decoder.jit")
@@ -126,3 +126,21 @@ class TrainingFolder:
             except RuntimeError as error:
                 # What torch's writer makes of a full disk.
                 raise OSError(str(error).splitlines()[0]) from error
+
+
+def setting_now(device: torch.device, *, processes: int) -> dict[str, Any]:
+    """What may change between a stop and its resume, and changes the last bits."""
+    return {
+        "device": device.type,
+        "processes": processes,
+        "threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+    }
+
+
+def what_differs(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """A note for people; empty if nothing does."""
+    changed = [f"{key} {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
+    if not changed:
+        return ""
+    return f"note: {'; '.join(changed)}: the last bits of what follows may differ"

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from pipelines.config import SpaceConfig
 from pipelines.decode import DecodeError
+from pipelines.errors import InterruptedRunError
 from pipelines.training_config import ClipsConfig
 from pipelines.training_draws import Purpose, uniform
 from pipelines.training_videos import TrainingVideos
@@ -27,7 +28,8 @@ from pipelines.training_videos import TrainingVideos
 __all__ = ["MemoryClips", "decode_corpus"]
 
 _PIECE_FRAMES = 33
-_SILENCE_S = 10.0
+_GLANCE_S = 1.0
+_GLANCES_PER_LINE = 10
 _SCALED_AT_ONCE = 1 << 26
 """Values (float32) scaled in one call: 256 MB."""
 
@@ -177,6 +179,7 @@ def decode_corpus(
     workers: int,
     limit_bytes: int | None = None,
     say: Callable[[str], None] = lambda _: None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Tensor] | None:
     """All frames of all videos, uint8 ``[T, H, W, 3]`` on the CPU, in listing order.
 
@@ -187,22 +190,20 @@ def decode_corpus(
         workers: Decoding processes.
         limit_bytes: Give up beyond this. Too short videos never count, broken ones until they fail.
         say: Takes a line of progress now and then.
+        should_stop: Asked every second or so.
 
     Returns:
         None if the corpus is larger than ``limit_bytes``.
 
     Raises:
         PipelineError: If the store or the decoding process fails.
+        InterruptedRunError: If it was to stop.
     """
     decoding = _Decoding(videos, config, limit_bytes)
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         jobs = [pool.submit(decoding.video, index) for index in range(len(videos))]
         try:
-            while wait(jobs, _SILENCE_S, return_when=FIRST_EXCEPTION).not_done:
-                if any(job.done() and job.exception() for job in jobs):
-                    break
-                done = sum(job.done() for job in jobs)
-                say(f"decoded {done} of {len(jobs)} videos into memory")
+            _wait(jobs, say, should_stop)
         finally:
             # After an error, or Ctrl-C, the others need not go on.
             decoding.is_over = True
@@ -211,6 +212,23 @@ def decode_corpus(
     if decoding.is_too_large:
         return None
     return [video for video in decoded if video is not None]
+
+
+def _wait(
+    jobs: Sequence[Future[Tensor | None]],
+    say: Callable[[str], None],
+    should_stop: Callable[[], bool],
+) -> None:
+    """Until all are done, or one has failed."""
+    glances = 0
+    while wait(jobs, _GLANCE_S, return_when=FIRST_EXCEPTION).not_done:
+        if any(job.done() and job.exception() for job in jobs):
+            return
+        if should_stop():
+            raise InterruptedRunError("stopped before anything was trained")
+        glances += 1
+        if glances % _GLANCES_PER_LINE == 0:
+            say(f"decoded {sum(job.done() for job in jobs)} of {len(jobs)} videos into memory")
 
 
 class _Decoding:

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from infotok_core.network import Network
 from infotok_core.objective import check_stage
@@ -28,11 +29,11 @@ from infotok_core.training import Progress, Trainer
 from infotok_core.validation import psnr_by_rate
 from infotok_core.world import World
 from pipelines.config import RunConfig
-from pipelines.errors import PipelineError
+from pipelines.errors import InterruptedRunError, PipelineError
 from pipelines.sources import Source, open_source
 from pipelines.training_checkpoint import write_checkpoint
 from pipelines.training_clips import StageClips, held_out_clips
-from pipelines.training_folder import TrainingFolder
+from pipelines.training_folder import TrainingFolder, setting_now, what_differs
 from pipelines.training_log import TrainingLog, progress_line
 from pipelines.training_recipe import Recipe
 from pipelines.training_samples import write_samples
@@ -130,6 +131,7 @@ class _Run:
         self._say = say if self._leads else lambda _: None
         self._started = time.monotonic()
         self._saved = self._started
+        self._is_stopped = should_stop
         self._should_stop = lambda: should_stop() or self._is_late()
         self._folder = TrainingFolder(job.output)
         kind = self._folder.identity().get("kind")
@@ -137,6 +139,7 @@ class _Run:
         self._clips = StageClips(
             lambda: self._source(job.input_url), job.recipe, job.config,
             device=device, world=self._world, kind=kind, say=self._say,
+            should_stop=should_stop,
         )  # fmt: skip
         self._identify()
         self._held_out = (
@@ -164,7 +167,9 @@ class _Run:
         if state is not None:
             first, self._results = state["stage"], state["results"]
             self._say(f"going on from stage {first + 1}, step {state['trainer']['step']}")
-            self._say_what_differs(state["setting"])
+            now = setting_now(self._device, processes=self._world.size)
+            if note := what_differs(state["setting"], now):
+                self._say(note)
         # A run that was killed before its first state has left lines, too.
         self._log.rewind(first, 0 if state is None else state["trainer"]["step"])
         for number, stage in enumerate(self._job.recipe.stages):
@@ -234,6 +239,8 @@ class _Run:
         if len(self._results) == number:
             result: dict[str, Any] = {"stage": number + 1, "steps": trainer.step}
             if self._held_out:
+                # Measuring takes minutes on a CPU: a stop must not cost the training before it.
+                self._save(number, trainer)
                 result["psnr_db"] = self._validate(number, trainer)
             self._results.append(result)
             self._log.result(result)
@@ -242,7 +249,7 @@ class _Run:
 
     def _validate(self, number: int, trainer: Trainer) -> dict[str, float]:
         stage = trainer.stage
-        means = psnr_by_rate(trainer.averaged, self._held_out, _RATES, stage)
+        means = psnr_by_rate(trainer.averaged, self._watched(self._held_out), _RATES, stage)
         write_samples(
             self._folder.path / "samples",
             f"stage{number + 1}",
@@ -251,6 +258,15 @@ class _Run:
             stage,
         )
         return {str(rate): round(mean, 3) for rate, mean in means.items()}
+
+    def _watched(self, clips: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The clips, one by one, with a word now and then, until the run is stopped."""
+        for place, clip in enumerate(clips):
+            if self._is_stopped():
+                raise InterruptedRunError("stopped; the same command goes on from here")
+            if time.monotonic() - self._said > _SILENCE_S:
+                self._tell(f"measured {place} of {len(clips)} held-out windows")
+            yield clip
 
     def _save(self, number: int, trainer: Trainer) -> None:
         self._saved = time.monotonic()
@@ -262,24 +278,9 @@ class _Run:
                 "stage": number,
                 "results": self._results,
                 "trainer": trainer.state(),
-                "setting": self._setting(),
+                "setting": setting_now(self._device, processes=self._world.size),
             }
         )
-
-    def _setting(self) -> dict[str, Any]:
-        """What may change between a stop and its resume, and changes the last bits."""
-        return {
-            "device": self._device.type,
-            "processes": self._world.size,
-            "threads": torch.get_num_threads(),
-            "torch": str(torch.__version__),
-        }
-
-    def _say_what_differs(self, before: dict[str, Any]) -> None:
-        now = self._setting()
-        changed = [f"{key} {before[key]}, now {now[key]}" for key in now if before[key] != now[key]]
-        if changed:
-            self._say(f"note: {'; '.join(changed)}: the last bits of what follows may differ")
 
     def _identify(self) -> None:
         """Fix what this folder's run is, or prove that it is the same as before."""
@@ -306,7 +307,10 @@ class _Run:
         return document
 
     def _source(self, url: str) -> Source:
-        return open_source(url, self._job.config.source, self._job.config.source_storage)
+        config = self._job.config
+        # What a run writes is none of its videos.
+        outputs = [str(self._job.output)]
+        return open_source(url, config.source, config.source_storage, exclude_roots=outputs)
 
     def _is_late(self) -> bool:
         return self._job.max_s is not None and time.monotonic() - self._started > self._job.max_s

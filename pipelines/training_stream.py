@@ -196,7 +196,7 @@ class _Blocks:
             block.spare = next(self._substitutes(place.lane, block.number), [])
         if not block.spare:
             raise PipelineError(
-                f"{self._videos.root} holds no video of {self._frames} frames to train on"
+                f"{self._videos.url} holds no video of {self._frames} frames to train on"
             )
         # Mirrored: it was dealt before, or will be.
         return np.flip(block.spare[block.deal[place.slot] % len(block.spare)], axis=2)

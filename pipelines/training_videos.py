@@ -43,10 +43,10 @@ class TrainingVideos:
     """
 
     def __init__(self, source: Source, config: RunConfig) -> None:
-        self.root = source.root
+        self.url, self.root = source.url or source.root, source.root
         self.objects = sorted(source.objects, key=lambda item: item.uri)
         if not self.objects:
-            raise PipelineError(f"{self.root} holds no videos to train on")
+            raise PipelineError(f"{self.url} holds no videos to train on")
         self._config = config
         self._local = threading.local()
         self._decoders: list[DecoderProcess] = []

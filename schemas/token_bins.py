@@ -33,7 +33,8 @@ __all__ = [
 ]
 
 _MANTISSA_BITS = 3
-"""Measured on 42 windows: finer bins gain less than 0.003 dB, a corpus fills 50 of these."""
+"""Single tokens in place of bins change less than 0.002 dB (benchmarks/router_rules.py), and 42
+windows fill 46 of these."""
 _SHIFT = 52 - _MANTISSA_BITS
 
 

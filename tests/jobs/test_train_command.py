@@ -23,6 +23,10 @@ from infotok_core.config import TokenizerConfig
 from infotok_core.opening import open_tokenizer
 from infotok_core.tokenizer import Tokenizer
 from jobs.cli import main
+from pipelines.config import RunConfig
+from pipelines.errors import InterruptedRunError
+from pipelines.training_recipe import load_recipe
+from pipelines.training_run import TrainingJob, run_training
 
 ROOT = Path(__file__).parents[2]
 NETWORK = """
@@ -81,6 +85,11 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(folder / "a.mp4", 40)
     (folder / "broken.mp4").write_bytes(b"no video")
     return folder
+
+
+def _written(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def arguments(videos: Path, output: Path, recipe: str, *options: str | Path) -> list[str]:
@@ -203,6 +212,29 @@ def test_a_run_that_is_stopped_again_and_again_ends_as_if_it_never_was(
     assert fingerprint(output) == fingerprint(trained[0])
 
 
+def test_a_stop_is_heard_before_the_first_step_and_while_it_measures(videos: Path, tmp_path: Path):
+    heard: list[str] = []
+    job = TrainingJob(
+        input_url=str(videos), output=tmp_path / "out", validation=str(videos),
+        recipe=load_recipe(_written(tmp_path / "recipe.toml", NETWORK + DATA + BASE)),
+        config=RunConfig(),
+    )  # fmt: skip
+
+    def run(stops_at: str) -> None:
+        heard.clear()
+        run_training(
+            job, device=torch.device("cpu"), say=heard.append,
+            should_stop=lambda: any(stops_at in line for line in heard),
+        )  # fmt: skip
+
+    with pytest.raises(InterruptedRunError):
+        run("step 2/2")
+    assert not any("psnr_db" in line for line in heard)
+    run("nothing stops it")
+    assert "going on from stage 1, step 2" in heard
+    assert "psnr_db" in heard[-1]
+
+
 def test_a_run_that_left_no_state_starts_over_with_an_empty_log(
     trained: tuple[Path, Result], videos: Path, tmp_path: Path
 ):
@@ -278,6 +310,24 @@ def test_another_recipe_into_the_same_folder_is_refused(
     assert result.exit_code == 4
     assert "recipe changed" in result.stderr.splitlines()[-1]
     assert log(copy) == log(trained[0])
+
+
+def test_an_output_inside_the_videos_is_none_of_them(videos: Path, tmp_path: Path):
+    shutil.copytree(videos, tmp_path / "videos")
+    output = tmp_path / "videos" / "out"
+    for _ in range(2):
+        result = train(tmp_path / "videos", output, NETWORK + DATA + BASE, "--validation", videos)
+        assert result.exit_code == 0, result.output
+
+
+def test_an_input_that_holds_nothing_is_named_as_it_was_asked_for(videos: Path, tmp_path: Path):
+    result = train(videos / "broken.mp4", tmp_path / "out")
+    assert "broken.mp4: no video holds 5 frames of 16x16" in result.stderr.splitlines()[-1]
+    (tmp_path / "list.csv").write_text("uri\n")
+    result = train(tmp_path / "list.csv", tmp_path / "out")
+    assert "list.csv holds no videos to train on" in result.stderr.splitlines()[-1]
+    result = train(videos, tmp_path / "out", RECIPE, "--validation", videos / "broken.mp4")
+    assert "broken.mp4 holds no window of 33 frames" in result.stderr.splitlines()[-1]
 
 
 def test_after_a_start_that_came_to_nothing_the_recipe_may_change(videos: Path, tmp_path: Path):

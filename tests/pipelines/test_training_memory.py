@@ -22,6 +22,7 @@ from training_corpora import (
     write_telling,
 )
 
+from pipelines.errors import InterruptedRunError
 from pipelines.training_memory import MemoryClips, decode_corpus
 
 
@@ -164,6 +165,20 @@ def test_whole_videos_are_decoded_in_listing_order_and_broken_ones_named(
     clips = MemoryClips(decoded, small_config(batch_size=50), device="cpu")
     assert decoded == []
     assert {origin(clip).video for clip in clips.batch(0).numpy()} == {0, 1}
+
+
+def test_decoding_ends_when_it_is_to_stop_and_says_where_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pipelines.training_memory._GLANCE_S", 0.001)
+    monkeypatch.setattr("pipelines.training_memory._GLANCES_PER_LINE", 1)
+    lines: list[str] = []
+    with pytest.raises(InterruptedRunError):
+        decode_corpus(
+            videos_of(folder), small_config(), workers=1, say=lines.append,
+            should_stop=lambda: bool(lines),
+        )  # fmt: skip
+    assert lines[0].startswith("decoded 0 of ")
 
 
 def test_decoding_ends_when_the_corpus_is_larger_than_allowed(folder: Path):
