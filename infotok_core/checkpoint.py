@@ -172,7 +172,10 @@ def save_directory(
         "fingerprint": identity,
     }
     path.mkdir(parents=True, exist_ok=True)
-    safetensors.torch.save_file(stored, path / "model.safetensors")
+    # A full disk, or a kill, leaves the former weights.
+    temporary = path / "model.safetensors.tmp"
+    safetensors.torch.save_file(stored, temporary)
+    temporary.replace(path / "model.safetensors")
     (path / "config.json").write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
     (path / "README.md").write_text(card)
     return identity

@@ -8,6 +8,7 @@ Shapes: B windows, C code channels, T frames, H rows, W columns; lower-case t, h
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,7 @@ def export_programs(
         CheckpointError: If the directory holds weights, or the programs differ from the network.
         ValueError: If the network does not take such a window, or is not on the CPU, is
             budget-aware, or has a base of programs and is to become ``pt2``.
+        OSError: If the directory cannot be written.
     """
     if tokenizer.device.type != "cpu":
         raise ValueError("export takes a tokenizer on the CPU")
@@ -197,7 +199,7 @@ def _write_code_space(network: CodeSpaceNetwork, encoder: Path, decoder: Path) -
             f"the programs of {base.directory} cannot become part of others: {last_line(error)}"
         ) from error
     for path, program in zip((encoder, decoder), programs, strict=True):
-        program.save(str(path))
+        _save(program, path)
 
 
 def _write_jit(network: Network, encoder: Path, decoder: Path) -> None:
@@ -209,7 +211,7 @@ def _write_jit(network: Network, encoder: Path, decoder: Path) -> None:
     inputs = {"tokenize": (video,)}
     half = _without(network, _DECODER_PARTS)
     traced = torch.jit.trace_module(half, inputs, check_trace=False)
-    torch.jit.script(_Encode(traced)).save(str(encoder))
+    _save(torch.jit.script(_Encode(traced)), encoder)
     codes = tokens.codes_BCTHW
     inputs = {
         "dequantize": (tokens.indices_BTHW,),
@@ -217,7 +219,14 @@ def _write_jit(network: Network, encoder: Path, decoder: Path) -> None:
     }
     half = _without(network, _ENCODER_PARTS)
     traced = torch.jit.trace_module(half, inputs, check_trace=False)
-    torch.jit.script(_Decode(traced)).save(str(decoder))
+    _save(torch.jit.script(_Decode(traced)), decoder)
+
+
+def _save(program: torch.jit.ScriptModule, path: Path) -> None:
+    # Through memory: torch's own writer ends the process if the disk is full.
+    file = io.BytesIO()
+    torch.jit.save(program, file)
+    path.write_bytes(file.getvalue())
 
 
 def _write_pt2(
@@ -238,7 +247,9 @@ def _write_pt2(
     ):
         shapes = (batch,) * len(inputs)
         stored = torch.export.export(program, inputs, dynamic_shapes=shapes, strict=False)
-        torch.export.save(stored, path)
+        file = io.BytesIO()
+        torch.export.save(stored, file)
+        path.write_bytes(file.getvalue())
 
 
 def _without(network: Network, parts: tuple[str, ...]) -> Network:

@@ -192,12 +192,15 @@ class ProgramTokenizer(VideoCodec):
         """
         batch, _, *window = video_BCTHW.shape
         grid = self._shape.grid(*window)
-        found = _first(_run(self._encoder, video_BCTHW.to(self.dtype)))
+        frames, height, width = window
+        what = f"{frames} frames of {height}x{width}"
+        inputs = (video_BCTHW.to(self.dtype),)
+        found = _first(self._call(self._encoder, self._encoder_path, what, *inputs))
         if found is None or found.is_floating_point() or found.dtype == torch.bool:
-            what = "nothing" if found is None else f"{found.dtype} {list(found.shape)}"
+            given = "nothing" if found is None else f"{found.dtype} {list(found.shape)}"
             raise CheckpointError(
                 str(self._encoder_path),
-                f"gives {what} first, not integer indices: is it a continuous tokenizer?",
+                f"gives {given} first, not integer indices: is it a continuous tokenizer?",
             )
         if found.shape != (batch, *grid):
             raise CheckpointError(
@@ -223,17 +226,18 @@ class ProgramTokenizer(VideoCodec):
         indices_Bthw = indices_Bthw.to(self._index_dtype)
         filled_Bthw = indices_Bthw.where(keep_Bthw, self.settings.fill_index)
         inputs = (filled_Bthw, keep_Bthw) if self._takes_keep else (filled_Bthw,)
-        found = _first(_run(self._decoder, *inputs))
+        what = f"indices {list(indices_Bthw.shape)}"
+        found = _first(self._call(self._decoder, self._decoder_path, what, *inputs))
         t, h, w = indices_Bthw.shape[1:]
         wanted = [
             len(indices_Bthw), 3, 1 + (t - 1) * self._shape.temporal_compression,
             h * self._shape.spatial_compression, w * self._shape.spatial_compression,
         ]  # fmt: skip
         if found is None or not found.is_floating_point() or list(found.shape) != wanted:
-            what = "nothing" if found is None else f"{found.dtype} {list(found.shape)}"
+            given = "nothing" if found is None else f"{found.dtype} {list(found.shape)}"
             raise CheckpointError(
                 str(self._decoder_path),
-                f"turns indices {list(indices_Bthw.shape)} into {what}, not floats {wanted}",
+                f"turns {what} into {given}, not floats {wanted}",
             )
         return found.float()
 
@@ -242,25 +246,28 @@ class ProgramTokenizer(VideoCodec):
         """One forward pass each way, of noise from a fixed seed, at the least cost that tells."""
         shape = self._shape
         # Sides differ, so that a swapped axis shows.
+        t, h, w = map(min, (2, 4, 6), shape.max_grid or (2, 4, 6))
         frames, height, width = shape.window or (
-            1 + shape.temporal_compression,
-            4 * shape.spatial_compression,
-            6 * shape.spatial_compression,
+            1 + (t - 1) * shape.temporal_compression,
+            h * shape.spatial_compression,
+            w * shape.spatial_compression,
         )
         generator = torch.Generator().manual_seed(0)
         noise = torch.rand(1, 3, frames, height, width, generator=generator) * 2 - 1
-        path = self._encoder_path
+        indices = self.encode(noise.to(self.device))
+        self._index_dtype = indices.dtype
+        self.decode(indices, torch.zeros_like(indices, dtype=torch.bool))
+
+    def _call(self, program: nn.Module, path: Path, what: str, *inputs: Tensor) -> object:
         try:
-            indices = self.encode(noise.to(self.device))
-            self._index_dtype = indices.dtype
-            path = self._decoder_path
-            self.decode(indices, torch.zeros_like(indices, dtype=torch.bool))
+            return _run(program, *inputs)
+        except torch.OutOfMemoryError:
+            raise
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise CheckpointError(
                 str(path),
-                f"does not run on {frames} frames of {height}x{width} in {self.dtype} on "
-                f"{self.device} ({last_line(error)}); if it takes another precision or one shape "
-                f"alone, say so in {self._settings_path}",
+                f"does not run on {what} in {self.dtype} on {self.device} ({last_line(error)}); if "
+                f"it takes another precision or one shape alone, say so in {self._settings_path}",
             ) from error
 
 
@@ -282,7 +289,11 @@ def _second_input(program: torch.jit.ScriptModule) -> list[str]:
 def _run(program: nn.Module, *inputs: Tensor) -> object:
     # Unoptimised: the executor would change kernels, and with them bits, after a few calls.
     with torch.jit.optimized_execution(False):  # pyright: ignore[reportPrivateImportUsage]
-        return program(*inputs)
+        try:
+            return program(*inputs)
+        except torch.jit.Error as error:
+            # What a program raises itself, by an assertion say: no RuntimeError for torch.
+            raise RuntimeError(last_line(error)) from error
 
 
 def _first(output: object) -> Tensor | None:

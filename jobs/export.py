@@ -52,6 +52,8 @@ def export(*, checkpoint: str, output: Path, kind: str, window: str | None) -> N
         raise PipelineError(str(error)) from error
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    except OSError as error:
+        raise PipelineError(f"{output} cannot be written: {error.strerror or error}") from error
     document: dict[str, Any] = {
         "encoder": str(report.encoder),
         "decoder": str(report.decoder),

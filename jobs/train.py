@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from infotok_core.training import TrainingError
+from infotok_core.world import World
 from jobs.options import config_from, configuration_options
 from pipelines.errors import InterruptedRunError, PipelineError
 from pipelines.training_recipe import load_recipe
@@ -116,8 +117,14 @@ def _on_cluster(job: TrainingJob, device: Literal["cpu", "cuda"], workers: int) 
     from jobs.engine import engine
     from pipelines.training_cluster import train_on_cluster
 
+    for number, stage in enumerate(job.recipe.stages, 1):
+        try:
+            World(size=workers).share(stage.batch_size)
+        except ValueError as error:
+            raise click.UsageError(f"--workers {workers}: stage {number}: {error}") from error
+    own = "RAY_ADDRESS" not in os.environ
     with engine() as control:
-        result = train_on_cluster(job, device=device, workers=workers, stop=control.stop)
+        result = train_on_cluster(job, device=device, workers=workers, stop=control.stop, own=own)
         if control.stop.is_set() and not result.finished:
             raise InterruptedRunError("stopped; the same command goes on from here")
         return result

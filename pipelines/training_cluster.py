@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from pipelines.training_workers import Workers
 
 __all__ = ["train_on_cluster"]
 
+_CLEANER = "PlacementGroupCleanerCallback"
 _RESULT = "training/result.json"
 _STOP = "training/stop"
 _GLANCE_S = 0.5
@@ -33,8 +35,22 @@ _ANSWER_S = 5.0
 _ENDED = "stopped, and the training processes with it; the same command goes on from the last state"
 
 
+class _LocalTrainer(ray.train.torch.TorchTrainer):
+    """On a Ray of our own, which ends with us."""
+
+    def _create_default_callbacks(self) -> list[Any]:
+        # It tidies up after a dead driver, and without a dashboard complains every second.
+        callbacks: list[Any] = super()._create_default_callbacks()
+        return [item for item in callbacks if type(item).__name__ != _CLEANER]
+
+
 def train_on_cluster(
-    job: TrainingJob, *, device: Literal["cpu", "cuda"], workers: int, stop: threading.Event
+    job: TrainingJob,
+    *,
+    device: Literal["cpu", "cuda"],
+    workers: int,
+    stop: threading.Event,
+    own: bool = False,
 ) -> TrainingResult:
     """Run ``job`` in ``workers`` processes, one GPU each, and wait for them.
 
@@ -43,17 +59,22 @@ def train_on_cluster(
     state; Ray Train is not asked to retry.
 
     Args:
-        stop: Once set, the processes stop cleanly with their next log line.
+        stop: Once set, the processes stop cleanly, as `Trainer.run` says.
+        own: Whether this Ray was started for this run alone, so that no node will join it.
 
     Raises:
         InterruptedRunError: They ended with ``stop`` instead: the signal went to them, too.
-        PipelineError: The one a process failed with, else one with the last line of its error.
+        PipelineError: The one a process failed with, else one with the last line of its error; or
+            this machine has too few places.
     """
+    if own:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        _require_places(workers, device)
     job = replace(job, output=job.output.absolute())
     for name in (_RESULT, _STOP):
         (job.output / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch, _passed_on(stop, job.output / _STOP):
-        trainer = ray.train.torch.TorchTrainer(
+        trainer = (_LocalTrainer if own else ray.train.torch.TorchTrainer)(
             _worker,
             train_loop_config={"job": job, "device": device},
             scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=device == "cuda"),
@@ -78,6 +99,17 @@ def train_on_cluster(
             raise PipelineError(f"training failed: {lines[-1] if lines else error!r}") from error
     document = json.loads((job.output / _RESULT).read_text())
     return TrainingResult(finished=document.pop("finished"), document=document)
+
+
+def _require_places(workers: int, device: Literal["cpu", "cuda"]) -> None:
+    """Ray Train would wait for more machines, for ever."""
+    kind = "GPU" if device == "cuda" else "CPU"
+    found = int(ray.cluster_resources().get(kind, 0))
+    if found < workers:
+        raise PipelineError(
+            f"--workers {workers} takes as many {kind}s, and there are {found} here; on several "
+            "machines start a Ray cluster and name it in RAY_ADDRESS"
+        )
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer, stop: threading.Event) -> None:

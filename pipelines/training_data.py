@@ -102,7 +102,7 @@ def _fits(videos: TrainingVideos, config: ClipsConfig, device: torch.device) -> 
         videos.close()
     budget = _budget(config, device)
     fits = needed is not None and needed <= budget
-    log.info("decoded corpus: %s bytes, budget %d", needed, budget)
+    log.debug("decoded corpus: %s bytes, budget %d", needed, budget)
     return fits
 
 

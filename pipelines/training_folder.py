@@ -123,9 +123,14 @@ class TrainingFolder:
             try:
                 torch.save({"version": _STATE_VERSION, **state}, temporary)
                 temporary.replace(self._state)
-            except RuntimeError as error:
+            except (OSError, RuntimeError) as error:
+                # A part of a state would keep a full disk full.
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+                if isinstance(error, OSError):
+                    raise
                 # What torch's writer makes of a full disk.
-                raise OSError(str(error).splitlines()[0]) from error
+                raise OSError(f"is the disk full? ({str(error).splitlines()[0]})") from error
 
 
 def setting_now(device: torch.device, *, processes: int) -> dict[str, Any]:

@@ -6,13 +6,16 @@ import importlib
 import importlib.util
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from infotok_core.recipe import Stage
 from infotok_core.training import Progress
 
-__all__ = ["TrainingLog", "progress_line"]
+__all__ = ["TrainingLog", "progress_line", "stage_line"]
+
+_ALWAYS = ("steps", "frames", "crop", "batch_size", "part", "router", "selection")
 
 
 class TrainingLog:
@@ -83,6 +86,20 @@ def _position(line: str) -> tuple[int, int]:
     except (ValueError, KeyError, TypeError):
         # The last line of a run that was killed while it wrote.
         return (1 << 30, 0)
+
+
+def stage_line(stage: Stage) -> str:
+    """What a stage does, for people: the main choices, and the others that are no defaults."""
+    shown = [
+        f"{field.name} {_plain(getattr(stage, field.name))}"
+        for field in fields(stage)
+        if field.name in _ALWAYS or getattr(stage, field.name) != field.default
+    ]
+    return ", ".join(shown)
+
+
+def _plain(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def progress_line(

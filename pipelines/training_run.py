@@ -34,7 +34,7 @@ from pipelines.sources import Source, open_source
 from pipelines.training_checkpoint import write_checkpoint
 from pipelines.training_clips import StageClips, held_out_clips
 from pipelines.training_folder import TrainingFolder, setting_now, what_differs
-from pipelines.training_log import TrainingLog, progress_line
+from pipelines.training_log import TrainingLog, progress_line, stage_line
 from pipelines.training_recipe import Recipe
 from pipelines.training_samples import write_samples
 from pipelines.training_start import first_network, perceptual_loss
@@ -200,7 +200,7 @@ class _Run:
 
     def _stage(self, number: int, trainer: Trainer) -> bool:
         stage = trainer.stage
-        self._say(f"stage {number + 1} of {len(self._job.recipe.stages)}: {stage}")
+        self._say(f"stage {number + 1} of {len(self._job.recipe.stages)}: {stage_line(stage)}")
         resumed_at = trainer.step
         started = self._said = time.monotonic()
 

@@ -18,14 +18,19 @@ from infotok_core.network import Network, build_network
 SETTINGS = {"codebook_size": 256, "fill_index": 128}
 
 
-class BlockEncoder(nn.Module):
+def block_codes(video: Tensor) -> tuple[Tensor, Tensor]:
     """The grey mean of each cell of 4 x 8 x 8, the first frame alone; 0 is black, 255 white."""
+    first = video[:, :, :1].repeat(1, 1, 3, 1, 1)
+    padded = torch.cat([first, video], dim=2)
+    grey = F.avg_pool3d(padded.mean(1, keepdim=True), [4, 8, 8])
+    return ((grey[:, 0] + 1) * 127.5).round().int(), grey
+
+
+class BlockEncoder(nn.Module):
+    """`block_codes`."""
 
     def forward(self, video: Tensor) -> tuple[Tensor, Tensor]:
-        first = video[:, :, :1].repeat(1, 1, 3, 1, 1)
-        padded = torch.cat([first, video], dim=2)
-        grey = F.avg_pool3d(padded.mean(1, keepdim=True), [4, 8, 8])
-        return ((grey[:, 0] + 1) * 127.5).round().int(), grey
+        return block_codes(video)
 
 
 class BlockDecoder(nn.Module):

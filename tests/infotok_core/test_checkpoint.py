@@ -4,6 +4,7 @@ import json
 import pickle
 
 import pytest
+import safetensors
 import safetensors.torch
 import torch
 
@@ -135,6 +136,27 @@ def test_a_file_that_is_no_checkpoint_says_what_it_is(tmp_path, content, cause):
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=cause):
         load_checkpoint(tmp_path / "x.pt")
+
+
+def test_flipped_bits_are_no_weights(tmp_path, published_layout, toy_network):
+    path = tmp_path / "flipped.pt"
+    torch.save(published_layout, path)
+    data = bytearray(path.read_bytes())
+    place = data.find(published_layout["network.quant_conv.conv3d.weight"].numpy().tobytes())
+    assert place > 0
+    data[place + 3] ^= 0x01
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="does not match its checksum"):
+        load_checkpoint(path, config=toy_network.config)
+
+
+def test_weights_that_cannot_be_written_leave_the_former_ones(tmp_path, toy_network):
+    save_directory(toy_network, tmp_path, card="")
+    before = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors.tmp").mkdir()
+    with pytest.raises((OSError, safetensors.SafetensorError)):
+        save_directory(toy_network, tmp_path, card="")
+    assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
 def test_a_truncated_file_says_so(tmp_path, published_layout):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from programs import BlockDecoder, BlockEncoder, write_programs
+from programs import BlockDecoder, BlockEncoder, block_codes, write_programs
 from torch import Tensor, nn
 
 from infotok_core.checkpoint import load_checkpoint
@@ -32,6 +32,20 @@ class Swapped(nn.Module):
 class OneShape(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         return F.avg_pool3d(video.view(1, 3, 9, 32, 32)[:, 0, ::4], [1, 8, 8]).int().abs()
+
+
+class Asserting(nn.Module):
+    def forward(self, video: Tensor) -> Tensor:
+        assert video.shape[4] == 512, "the side is not 512"
+        return video
+
+
+class Narrow(nn.Module):
+    """What holds for the window that is tried, and for no wider one."""
+
+    def forward(self, video: Tensor) -> tuple[Tensor, Tensor]:
+        assert video.shape[4] <= 48, "48 columns are all there is"
+        return block_codes(video)
 
 
 class Masked(nn.Module):
@@ -124,6 +138,7 @@ def test_the_fingerprint_covers_both_programs_and_the_settings(programs):
         ({}, {"codebook_size": 130}, r"encoder\.jit: gives indices \d+\.\.\d+, outside 0\.\.129"),
         ({"encoder": OneShape()}, {}, r"encoder\.jit: does not run on 5 frames of 32x48 in .*one"),
         ({"decoder": Failing()}, {}, r"decoder\.jit: does not run on"),
+        ({"encoder": Asserting()}, {}, r"encoder\.jit: does not run on .*the side is not 512"),
         ({"decoder": BlockEncoder()}, {}, r"decoder\.jit: (does not run|turns indices)"),
     ],
 )
@@ -131,6 +146,18 @@ def test_programs_that_do_something_else_are_refused(tmp_path, parts, settings, 
     write_programs(tmp_path, **parts, **settings)
     with pytest.raises(CheckpointError, match=message):
         open_tokenizer(tmp_path)
+
+
+def test_a_program_that_fails_on_a_later_window_is_named(tmp_path):
+    tokenizer = ProgramTokenizer.load(write_programs(tmp_path, encoder=Narrow()))
+    with pytest.raises(CheckpointError, match=r"encoder\.jit: does not run .*48 columns are all"):
+        tokenizer.analyse(torch.zeros(1, 5, 32, 64, 3, dtype=torch.uint8))
+
+
+def test_programs_with_few_embeddings_are_tried_within_them(tmp_path):
+    tokenizer = ProgramTokenizer.load(write_programs(tmp_path, max_grid=[1, 2, 3]))
+    analysis = tokenizer.analyse(torch.zeros(1, 1, 16, 24, 3, dtype=torch.uint8))
+    assert analysis.codes_Bthw.shape == (1, 1, 2, 3)
 
 
 def test_programs_of_one_shape_are_tried_with_it_and_take_no_other(tmp_path):

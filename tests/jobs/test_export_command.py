@@ -47,6 +47,23 @@ def test_a_checkpoint_becomes_programs_and_the_report_says_how_near(checkpoint, 
     assert "holds programs, which are run and not loaded" in again.output
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+@pytest.mark.parametrize("kind", ["jit", "pt2"])
+def test_a_full_disk_is_a_sentence(checkpoint, tmp_path, kind):
+    (tmp_path / f"encoder.{kind}").symlink_to("/dev/full")
+    window = ("--window", "5,32,32") if kind == "pt2" else ()
+    result = export(checkpoint, tmp_path, "--format", kind, *window)
+    assert result.exit_code == 1
+    assert f"error: {tmp_path} cannot be written: No space left on device" in result.output
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(checkpoint, tmp_path):
+    (tmp_path / "file").touch()
+    result = export(checkpoint, tmp_path / "file" / "out")
+    assert result.exit_code == 1
+    assert "cannot be written" in result.output
+
+
 def test_a_wrong_use_says_what_is_wrong(checkpoint, tmp_path):
     for arguments, code, message in (
         ([tmp_path / "nowhere", tmp_path / "x"], 1, "nowhere: does not exist"),

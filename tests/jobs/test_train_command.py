@@ -271,9 +271,23 @@ def test_two_workers_of_ray_train_what_one_process_trains(
     stdout, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output.with_suffix(".err").read_text()[-3000:]
     assert json.loads(stdout)["finished"] is True
+    assert "Failed to query" not in output.with_suffix(".err").read_text()
     ours, theirs = ([line for line in log(folder) if line[2]] for folder in (output, trained[0]))
     assert [line[:2] for line in ours] == [line[:2] for line in theirs]
     assert [line[2] for line in ours] == pytest.approx([line[2] for line in theirs], rel=1e-3)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_more_workers_than_this_machine_has_places_for_are_not_waited_for(
+    videos: Path, tmp_path: Path
+):
+    many = RECIPE.replace("batch_size = 2", "batch_size = 4096")
+    process = start(videos, tmp_path / "out", "--workers", "4096", recipe=many)
+    process.communicate(timeout=100)
+    assert process.returncode == 1
+    last = (tmp_path / "out.err").read_text().splitlines()[-1]
+    assert last.startswith("error: --workers 4096 takes as many CPUs, and there are ")
 
 
 @pytest.mark.ray
@@ -392,6 +406,7 @@ def test_a_log_line_cut_short_is_dropped(
         (("--set", "tokenizer.dtype=float16"), "everything else is said by the recipe"),
         (("--validation-windows", "0"), "--validation-windows"),
         (("--max-minutes", "-1"), "--max-minutes"),
+        (("--workers", "3"), "--workers 3: stage 1: batch_size 2 is not a multiple of 3"),
     ],
 )
 def test_options_that_would_do_nothing_are_wrong_usage(
