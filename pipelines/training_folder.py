@@ -14,8 +14,9 @@ from pipelines.errors import PipelineError, PlanMismatchError, StorageError
 
 __all__ = ["TrainingFolder", "setting_now", "what_differs"]
 
-_STATE_VERSION = 1
-_WEIGHTS = ("model.safetensors", "compressor.safetensors", "encoder.jit", "decoder.jit")
+_STATE_VERSION = 2
+_WEIGHTS = ("model.safetensors", "compressor.safetensors")
+_PROGRAMS = ("encoder.jit", "decoder.jit")
 
 
 class TrainingFolder:
@@ -23,10 +24,13 @@ class TrainingFolder:
 
     Args:
         output: The checkpoint directory that a run writes.
+        base: Directory of programs that get a compressor; they may lie in ``output`` already.
     """
 
-    def __init__(self, output: Path) -> None:
+    def __init__(self, output: Path, base: str | None = None) -> None:
         self._output = output
+        in_place = base is not None and Path(base).resolve() == output.resolve()
+        self._others = _WEIGHTS if in_place else (*_WEIGHTS, *_PROGRAMS)
         self.path = output / "training"
         self._recipe = self.path / "recipe.json"
         self._state = self.path / "state.pt"
@@ -53,7 +57,7 @@ class TrainingFolder:
 
     def _require_empty(self) -> None:
         """A run would write over what it finds."""
-        found = [name for name in _WEIGHTS if (self._output / name).exists()]
+        found = [name for name in self._others if (self._output / name).exists()]
         if found:
             raise PipelineError(
                 f"{self._output} holds a checkpoint ({found[0]}) that no training run of this "

@@ -133,7 +133,7 @@ class _Run:
         self._saved = self._started
         self._is_stopped = should_stop
         self._should_stop = lambda: should_stop() or self._is_late()
-        self._folder = TrainingFolder(job.output)
+        self._folder = TrainingFolder(job.output, job.base)
         kind = self._folder.identity().get("kind")
         self._perceptual = perceptual_loss(job.recipe, job.perceptual, device)
         self._clips = StageClips(

@@ -23,6 +23,7 @@ from pipelines.decode import DecodedWindow, DecodeError
 from pipelines.errors import PipelineError
 from pipelines.evaluation.clips import ClipSource, Sampler
 from pipelines.evaluation.settings import (
+    SILENCE_S,
     Clocks,
     EvaluatedTokenizer,
     EvaluationConfig,
@@ -105,6 +106,7 @@ def analyse_clips(
     analyser = _Analyser(tokenizer, predictor, config.batch_size, clocks)
     sampler = Sampler(source.uris, config.max_windows)
     left_out: dict[str, LeftOut] = {}
+    said = clocks.wall()
     while parts := sampler.next_round():
         for part in parts:
             count = 0
@@ -112,6 +114,9 @@ def analyse_clips(
                 for window in source.windows(part.uri, first=part.first, stop=part.stop):
                     analyser.add(part.uri, window)
                     count += 1
+                    if clocks.wall() - said > SILENCE_S:
+                        say(f"analysed {analyser.count} windows, the last of {part.uri}")
+                        said = clocks.wall()
             except DecodeError as error:
                 analyser.forget(part.uri)
                 sampler.failed(part.uri)
@@ -123,6 +128,7 @@ def analyse_clips(
             else:
                 sampler.found(part.uri, count)
                 say(f"analysed {analyser.count} windows, the last of {part.uri}")
+                said = clocks.wall()
     clips = analyser.finish()
     if not clips:
         found = f"; of its {len(source.uris)} files none has one" if source.uris else ""

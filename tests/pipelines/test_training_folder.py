@@ -27,7 +27,7 @@ def test_a_run_finds_itself_and_its_state_again(folder: TrainingFolder, tmp_path
     again = TrainingFolder(tmp_path)
     again.identify(RUN, writes=False)
     assert again.identity()["kind"] == "memory"
-    assert again.load_state(CPU) == {"version": 1, "stage": 1}
+    assert again.load_state(CPU) == {"version": 2, "stage": 1}
 
 
 def test_another_run_is_refused_by_the_name_of_what_changed(folder: TrainingFolder):
@@ -52,6 +52,14 @@ def test_a_checkpoint_of_somebody_else_is_not_written_over(tmp_path: Path, name:
         TrainingFolder(tmp_path).identity()
 
 
+def test_a_compressor_may_be_put_beside_the_programs_it_is_for(tmp_path: Path):
+    (tmp_path / "encoder.jit").touch()
+    assert TrainingFolder(tmp_path, str(tmp_path)).identity() == {}
+    (tmp_path / "compressor.safetensors").touch()
+    with pytest.raises(PipelineError, match=r"holds a checkpoint .compressor"):
+        TrainingFolder(tmp_path, str(tmp_path)).identity()
+
+
 @pytest.mark.parametrize("text", ['{"recipe": {"st', "[1]", "\udcff"])
 def test_a_damaged_identity_is_named(folder: TrainingFolder, text: str):
     (folder.path / "recipe.json").write_bytes(text.encode(errors="surrogateescape"))
@@ -72,7 +80,7 @@ def test_a_damaged_state_is_named(folder: TrainingFolder, document: object):
 
 def test_a_state_of_another_version_is_named(folder: TrainingFolder):
     folder.save_state({"version": 99})
-    with pytest.raises(PlanMismatchError, match=r"state\.pt: version 99, not 1"):
+    with pytest.raises(PlanMismatchError, match=r"state\.pt: version 99, not 2"):
         folder.load_state(CPU)
 
 
