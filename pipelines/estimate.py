@@ -47,7 +47,9 @@ class Estimate:
         method: How the intervals were made.
         device: Where the tokenizer ran: ``cpu`` or ``cuda``.
         windows_per_s: Of the tokenizer, one process on that device or as the caller said.
-        totals: For all videos, by name; hours are of one device or one core.
+        speed_given: The caller said it, of a device that is another.
+        totals: For all videos, by name; hours are of one device or one core, of both passes where
+            the second computes again; the work folder is at its largest.
     """
 
     videos: int
@@ -59,6 +61,7 @@ class Estimate:
     method: str
     device: str
     windows_per_s: float | None
+    speed_given: bool
     rate: float | None
     totals: dict[str, Interval]
 
@@ -118,8 +121,9 @@ def estimate(
         method=METHOD.format(resamples=RESAMPLES),
         device=tokenizer.device.type,
         windows_per_s=speed,
+        speed_given=windows_per_s is not None,
         rate=kept.rate,
-        totals=_totals(videos, resamples, kept, config, speed),
+        totals=_totals(videos, resamples, kept, config, speed, num_listed=head.videos),
     )
 
 
@@ -133,7 +137,13 @@ def _totals(
     kept: _Tokens,
     config: RunConfig,
     windows_per_s: float | None,
+    *,
+    num_listed: int,
 ) -> dict[str, Interval]:
+    # What is not kept is made again, of the videos that came through.
+    again = config.runtime.second_pass == "recompute"
+    passes = [2 if again and video.failure is None else 1 for video in videos]
+    at_once = min(config.runtime.wave_videos / num_listed, 1) if again else 1
     windows = resamples.total([video.windows for video in videos])
     positions = resamples.total([video.positions for video in videos])
     totals = {
@@ -141,13 +151,15 @@ def _totals(
         "video_hours": resamples.total([video.duration_s / 3600 for video in videos]),
         "windows": windows,
         "tokens_at_full_rate": positions,
-        "decode_core_hours": resamples.total([video.decode_s / 3600 for video in videos]),
+        "decode_core_hours": resamples.total(
+            [video.decode_s * times / 3600 for video, times in zip(videos, passes, strict=True)]
+        ),
         # A rate that is met over the corpus is not what a few of its videos get by it.
         "tokens": resamples.total(kept.tokens) if kept.met is None else positions.times(kept.met),
-        "work_bytes": resamples.total(kept.unit_bytes),
+        "work_bytes": resamples.total(kept.unit_bytes).times(at_once),
     }
     if windows_per_s is not None:
-        totals["tokenizer_hours"] = windows.times(1 / windows_per_s / 3600)
+        totals["tokenizer_hours"] = windows.times((1 + again) / windows_per_s / 3600)
     formats = ("parquet", "webdataset")
     for name in formats if config.output.format == "both" else (config.output.format,):
         totals[f"{name}_bytes"] = totals["tokens"].times(kept.bytes_per_token(name))

@@ -132,6 +132,35 @@ def test_nothing_but_broken_files_gives_no_tokens(folder: Path, tmp_path: Path):
     assert found["reasons"] == {"NOT_A_VIDEO": 1}
     assert found["totals"]["tokens"]["value"] == 0
     assert found["windows_per_s"] is None
-    text = estimate(tmp_path).stdout
-    assert "would be set aside: 1 NOT_A_VIDEO" in text
-    assert "one video tells nothing of others" in text
+    assert "would be set aside: 1 NOT_A_VIDEO" in estimate(tmp_path).stdout
+
+
+def test_one_video_tells_nothing_of_others_but_all_of_itself(folder: Path, tmp_path: Path):
+    assert "one video tells nothing of others" in estimate(folder, "--sample", 1).stdout
+    (tmp_path / "videos").mkdir()
+    shutil.copy(CLIPS / "car.mp4", tmp_path / "videos")
+    (tmp_path / "checkpoint").symlink_to(folder / "checkpoint")
+    windows = json.loads(estimate(tmp_path, "--json").stdout)["totals"]["windows"]
+    assert windows["low"] == windows["value"] == windows["high"] > 0
+
+
+def test_a_second_pass_that_computes_again_takes_the_hours_twice_and_keeps_a_wave(
+    folder: Path, everything: dict[str, Any]
+):
+    options = ("runtime.second_pass=recompute", "runtime.wave_videos=1")
+    settings = [part for option in options for part in ("--set", option)]
+    result = estimate(
+        folder, "--sample", 100, "--windows", 3, "--clips-per-s", 10, "--json", *settings
+    )
+    totals = json.loads(result.stdout)["totals"]
+    hours = everything["sampled_windows"] / 36_000
+    assert totals["tokenizer_hours"]["value"] == pytest.approx(2 * hours)
+    kept_bytes = everything["totals"]["work_bytes"]["value"]
+    assert totals["work_bytes"]["value"] == pytest.approx(kept_bytes / 5)
+
+
+def test_a_speed_that_was_given_is_not_said_of_the_device_that_is_here(folder: Path):
+    text = estimate(folder, "--sample", 1, "--windows", 1, "--clips-per-s", 10).stdout
+    assert "tokenizer: 10 windows/s, as given" in text
+    assert "device-hours of the tokenizer" in text
+    assert "cpu" not in text
