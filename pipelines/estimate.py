@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,13 @@ from infotok_core.opening import TokenizerIdentity
 from pipelines.analyser import VideoTokenizer
 from pipelines.config import RunConfig
 from pipelines.dealt_rows import dealt_row
-from pipelines.estimate_sample import Clock, SampledVideo, decode_sample, time_analysis
+from pipelines.estimate_sample import (
+    WINDOWS_HELD,
+    Clock,
+    SampleAnalysis,
+    SampledVideo,
+    decode_sample,
+)
 from pipelines.plan_draft import PlanDraft
 from pipelines.rate_rules import rate_rule
 from pipelines.resampling import METHOD, RESAMPLES, Interval, VideoResamples
@@ -85,7 +91,7 @@ def estimate(
     """Decode and analyse a sample, and scale it up.
 
     Args:
-        load: Opens the tokenizer; called when the sample is decoded.
+        load: Opens the tokenizer.
         sample: Videos to look at.
         windows_per_video: Windows of each that are analysed.
         windows_per_s: Speed of another device, for the hours; None: as measured here.
@@ -94,17 +100,15 @@ def estimate(
         PipelineError: If the asked rate cannot be met with what the sample shows.
     """
     head = draft.head
+    tokenizer = load()
+    analysis = SampleAnalysis(tokenizer, config, clock=clock)
     items = _lowest(draft, sample)
-    videos: list[SampledVideo] = []
-    for video in decode_sample(
+    decoded = decode_sample(
         items, config, root=head.source_root, shape=identity.shape,
         windows_per_video=windows_per_video, clock=clock,
-    ):  # fmt: skip
-        videos.append(video)
-        what = video.failure or f"{video.windows} windows"
-        say(f"{len(videos)}/{len(items)} {video.item[0]}: {what} ({video.decode_s:.1f} s)")
-    tokenizer = load()
-    seconds = time_analysis(videos, tokenizer, config, clock=clock)
+    )  # fmt: skip
+    videos = _analysed(decoded, analysis, len(items), say)
+    seconds = analysis.seconds_per_window
     speed = windows_per_s or (1 / seconds if seconds else None)
     resamples = VideoResamples(
         [video.item[1] for video in videos], total_bytes=head.num_bytes, total_videos=head.videos
@@ -125,6 +129,27 @@ def estimate(
         rate=kept.rate,
         totals=_totals(videos, resamples, kept, config, speed, num_listed=head.videos),
     )
+
+
+def _analysed(
+    decoded: Iterable[SampledVideo],
+    analysis: SampleAnalysis,
+    count: int,
+    say: Callable[[str], None],
+) -> list[SampledVideo]:
+    videos: list[SampledVideo] = []
+    waiting: list[SampledVideo] = []
+    for video in decoded:
+        videos.append(video)
+        what = video.failure or f"{video.windows} windows"
+        say(f"{len(videos)}/{count} {video.item[0]}: {what} ({video.decode_s:.1f} s)")
+        waiting.append(video)
+        # As they come: the frames of a large sample do not fit in memory.
+        if sum(len(one.kept) for one in waiting) >= WINDOWS_HELD:
+            analysis.add(waiting)
+            waiting = []
+    analysis.add(waiting)
+    return videos
 
 
 def _lowest(draft: PlanDraft, sample: int) -> list[ListedObject]:
@@ -250,8 +275,9 @@ def _statistics(
     fold = StatisticsFold(floor)
     for video in videos:
         counter = WindowCounter(floor)
-        for window in video.analysed:
-            for _ in range(max(round(video.windows / len(video.analysed)), 1)):
+        least, more = divmod(video.windows, max(len(video.analysed), 1))
+        for index, window in enumerate(video.analysed):
+            for _ in range(least + (index < more)):
                 counter.add(window.information)
         fold.add_video(*counter.freeze())
     return fold.freeze(plan_id="", tokenizer=tokenizer, num_listed=num_listed)

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from evaluations import write_small_checkpoint
+from torch import Tensor
+from units import CountingTokenizer
 
+from infotok_core.tokenizer import Analysis
 from jobs.cli import main
 from pipelines.config import RunConfig
+from pipelines.estimate import Estimate
+from pipelines.estimate import estimate as estimate_corpus
 from pipelines.plan import ensure_plan
+from pipelines.plan_draft import draft_plan
 from pipelines.sources import open_source
 from pipelines.statistics import sample_videos
 from pipelines.storage import Store
+from pipelines.tokenizer_choice import chosen_tokenizer
 
 CLIPS = Path(__file__).parents[2] / "examples/clips"
 
@@ -164,3 +172,45 @@ def test_a_speed_that_was_given_is_not_said_of_the_device_that_is_here(folder: P
     assert "tokenizer: 10 windows/s, as given" in text
     assert "device-hours of the tokenizer" in text
     assert "cpu" not in text
+
+
+class Diary(CountingTokenizer):
+    """Notes when it is asked."""
+
+    def __init__(self, events: list[str], *, room: int = 64) -> None:
+        super().__init__(room)
+        self.events = events
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        self.events.append("analyse")
+        return super().analyse(video_u8_BTHWC)
+
+
+def estimated_by(folder: Path, *, room: int) -> tuple[list[str], Estimate]:
+    config = RunConfig.model_validate(
+        {
+            "space": {"size": 32},
+            "window": {"frames": 9},
+            "tokenizer": {"checkpoint": str(folder / "checkpoint")},
+        }
+    )
+    identity, events = chosen_tokenizer(config), list[str]()
+    source = open_source(str(folder / "videos"), config.source, config.source_storage)
+    with draft_plan(source, config, tokenizer=identity.fingerprint) as draft:
+        found = estimate_corpus(
+            draft, config, identity, lambda: Diary(events, room=room), sample=100,
+            windows_per_video=100, windows_per_s=None, clock=time.perf_counter,
+            say=lambda line: events.append(line.split(" ")[0]),
+        )  # fmt: skip
+    return events, found
+
+
+def test_frames_of_a_large_sample_are_not_all_held(folder: Path):
+    events, _ = estimated_by(folder, room=64)
+    assert events.index("analyse") < events.index("5/5")
+
+
+def test_videos_that_the_tokenizer_cannot_analyse_would_be_set_aside(folder: Path):
+    _, found = estimated_by(folder, room=0)
+    assert found.reasons["OUT_OF_MEMORY"] == 4
+    assert found.totals["tokens"].value == 0
