@@ -174,13 +174,19 @@ def gpu_memory(peak: int, total: int, *, actors: int) -> Finding:
 def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
     runtime = config.runtime
     told = f"{shape.nodes} nodes, {shape.cpus} CPUs, {shape.gpus} GPUs"
-    places = shape.gpus * runtime.actors_per_gpu
+    cpu_alone = config.tokenizer.device == "cpu"
+    places = 0 if cpu_alone else shape.gpus * runtime.actors_per_gpu
     if config.tokenizer.device == "cuda" and not shape.gpus:
         yield bad("cluster", f"{told}, but tokenizer.device = cuda",
                    "set RAY_ADDRESS to a cluster with GPUs, or device = auto")  # fmt: skip
-    elif places and config.tokenizer.device != "cpu" and (runtime.actors or 0) > places:
+    elif places and (runtime.actors or 0) > places:
         yield bad("cluster", f"{told}, but runtime.actors = {runtime.actors}: some never start",
                    f"runtime.actors = {places}, or leave it out")  # fmt: skip
+    elif not places and (runtime.actors or 0) > (enough := _cpu_actors(config, shape)):
+        threads = config.tokenizer.cpu_threads
+        yield doubtful("cluster", f"{told}, but runtime.actors = {runtime.actors}, each of "
+                        f"{threads} threads and with weights of its own",
+                        f"runtime.actors = {enough}, or leave it out")  # fmt: skip
     elif (runtime.decoders or 0) > shape.cpus:
         yield doubtful("cluster", f"{told}, but runtime.decoders = {runtime.decoders}",
                         f"runtime.decoders = {shape.cpus}, or leave it out")  # fmt: skip
@@ -192,6 +198,10 @@ def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
         what = f"{there / 1e9:.1f} GB for frames on their way, {need / 1e9:.1f} GB would be good"
         advice = "start Ray with --object-store-memory, or set runtime.decoders lower"
         yield doubtful("object store", what, advice)
+
+
+def _cpu_actors(config: RunConfig, shape: ClusterShape) -> int:
+    return max(shape.cpus // config.tokenizer.cpu_threads, 1)
 
 
 def _spread(videos: int, decoders: int) -> Finding:

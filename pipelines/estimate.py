@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,13 @@ from infotok_core.opening import TokenizerIdentity
 from pipelines.analyser import VideoTokenizer
 from pipelines.config import RunConfig
 from pipelines.dealt_rows import dealt_row
-from pipelines.estimate_sample import Clock, SampledVideo, decode_sample, time_analysis
+from pipelines.estimate_sample import (
+    WINDOWS_HELD,
+    Clock,
+    SampleAnalysis,
+    SampledVideo,
+    decode_sample,
+)
 from pipelines.plan_draft import PlanDraft
 from pipelines.rate_rules import rate_rule
 from pipelines.resampling import METHOD, RESAMPLES, Interval, VideoResamples
@@ -47,7 +53,9 @@ class Estimate:
         method: How the intervals were made.
         device: Where the tokenizer ran: ``cpu`` or ``cuda``.
         windows_per_s: Of the tokenizer, one process on that device or as the caller said.
-        totals: For all videos, by name; hours are of one device or one core.
+        speed_given: The caller said it, of a device that is another.
+        totals: For all videos, by name; hours are of one device or one core, of both passes where
+            the second computes again; the work folder is at its largest.
     """
 
     videos: int
@@ -59,6 +67,7 @@ class Estimate:
     method: str
     device: str
     windows_per_s: float | None
+    speed_given: bool
     rate: float | None
     totals: dict[str, Interval]
 
@@ -82,7 +91,7 @@ def estimate(
     """Decode and analyse a sample, and scale it up.
 
     Args:
-        load: Opens the tokenizer; called when the sample is decoded.
+        load: Opens the tokenizer.
         sample: Videos to look at.
         windows_per_video: Windows of each that are analysed.
         windows_per_s: Speed of another device, for the hours; None: as measured here.
@@ -91,17 +100,15 @@ def estimate(
         PipelineError: If the asked rate cannot be met with what the sample shows.
     """
     head = draft.head
+    tokenizer = load()
+    analysis = SampleAnalysis(tokenizer, config, clock=clock)
     items = _lowest(draft, sample)
-    videos: list[SampledVideo] = []
-    for video in decode_sample(
+    decoded = decode_sample(
         items, config, root=head.source_root, shape=identity.shape,
         windows_per_video=windows_per_video, clock=clock,
-    ):  # fmt: skip
-        videos.append(video)
-        what = video.failure or f"{video.windows} windows"
-        say(f"{len(videos)}/{len(items)} {video.item[0]}: {what} ({video.decode_s:.1f} s)")
-    tokenizer = load()
-    seconds = time_analysis(videos, tokenizer, config, clock=clock)
+    )  # fmt: skip
+    videos = _analysed(decoded, analysis, len(items), say)
+    seconds = analysis.seconds_per_window
     speed = windows_per_s or (1 / seconds if seconds else None)
     resamples = VideoResamples(
         [video.item[1] for video in videos], total_bytes=head.num_bytes, total_videos=head.videos
@@ -118,9 +125,31 @@ def estimate(
         method=METHOD.format(resamples=RESAMPLES),
         device=tokenizer.device.type,
         windows_per_s=speed,
+        speed_given=windows_per_s is not None,
         rate=kept.rate,
-        totals=_totals(videos, resamples, kept, config, speed),
+        totals=_totals(videos, resamples, kept, config, speed, num_listed=head.videos),
     )
+
+
+def _analysed(
+    decoded: Iterable[SampledVideo],
+    analysis: SampleAnalysis,
+    count: int,
+    say: Callable[[str], None],
+) -> list[SampledVideo]:
+    videos: list[SampledVideo] = []
+    waiting: list[SampledVideo] = []
+    for video in decoded:
+        videos.append(video)
+        what = video.failure or f"{video.windows} windows"
+        say(f"{len(videos)}/{count} {video.item[0]}: {what} ({video.decode_s:.1f} s)")
+        waiting.append(video)
+        # As they come: the frames of a large sample do not fit in memory.
+        if sum(len(one.kept) for one in waiting) >= WINDOWS_HELD:
+            analysis.add(waiting)
+            waiting = []
+    analysis.add(waiting)
+    return videos
 
 
 def _lowest(draft: PlanDraft, sample: int) -> list[ListedObject]:
@@ -133,7 +162,13 @@ def _totals(
     kept: _Tokens,
     config: RunConfig,
     windows_per_s: float | None,
+    *,
+    num_listed: int,
 ) -> dict[str, Interval]:
+    # What is not kept is made again, of the videos that came through.
+    again = config.runtime.second_pass == "recompute"
+    passes = [2 if again and video.failure is None else 1 for video in videos]
+    at_once = min(config.runtime.wave_videos / num_listed, 1) if again else 1
     windows = resamples.total([video.windows for video in videos])
     positions = resamples.total([video.positions for video in videos])
     totals = {
@@ -141,13 +176,15 @@ def _totals(
         "video_hours": resamples.total([video.duration_s / 3600 for video in videos]),
         "windows": windows,
         "tokens_at_full_rate": positions,
-        "decode_core_hours": resamples.total([video.decode_s / 3600 for video in videos]),
+        "decode_core_hours": resamples.total(
+            [video.decode_s * times / 3600 for video, times in zip(videos, passes, strict=True)]
+        ),
         # A rate that is met over the corpus is not what a few of its videos get by it.
         "tokens": resamples.total(kept.tokens) if kept.met is None else positions.times(kept.met),
-        "work_bytes": resamples.total(kept.unit_bytes),
+        "work_bytes": resamples.total(kept.unit_bytes).times(at_once),
     }
     if windows_per_s is not None:
-        totals["tokenizer_hours"] = windows.times(1 / windows_per_s / 3600)
+        totals["tokenizer_hours"] = windows.times((1 + again) / windows_per_s / 3600)
     formats = ("parquet", "webdataset")
     for name in formats if config.output.format == "both" else (config.output.format,):
         totals[f"{name}_bytes"] = totals["tokens"].times(kept.bytes_per_token(name))
@@ -238,8 +275,9 @@ def _statistics(
     fold = StatisticsFold(floor)
     for video in videos:
         counter = WindowCounter(floor)
-        for window in video.analysed:
-            for _ in range(max(round(video.windows / len(video.analysed)), 1)):
+        least, more = divmod(video.windows, max(len(video.analysed), 1))
+        for index, window in enumerate(video.analysed):
+            for _ in range(least + (index < more)):
                 counter.add(window.information)
         fold.add_video(*counter.freeze())
     return fold.freeze(plan_id="", tokenizer=tokenizer, num_listed=num_listed)

@@ -25,10 +25,10 @@ from schemas.failures import FailureReason
 from schemas.ids import WINDOWS_PER_UNIT, video_id
 from schemas.windows import StreamFacts, WindowAnalysis
 
-__all__ = ["SampledVideo", "decode_sample", "time_analysis"]
+__all__ = ["WINDOWS_HELD", "SampleAnalysis", "SampledVideo", "decode_sample"]
 
-_WINDOWS_PER_CALL = 32
-"""At most so many windows are held for a call of the tokenizer, 6.5 MB each."""
+WINDOWS_HELD = 32
+"""When so many windows wait they are analysed: of 33x256x256 each is 6.5 MB."""
 
 Clock = Callable[[], float]
 
@@ -134,40 +134,55 @@ def _positions(window: DecodedWindow, shape: TokenShape) -> int:
     return latent_frames * rows * columns
 
 
-def time_analysis(
-    videos: Sequence[SampledVideo], tokenizer: VideoTokenizer, config: RunConfig, *, clock: Clock
-) -> float | None:
-    """Analyse what was kept, in full batches; fills the videos and frees their frames.
+class SampleAnalysis:
+    """Analyses what was kept of videos, in full batches, and knows how long a window takes."""
 
-    Returns:
-        Seconds per window, the first batch (which warms up) left out if there are others; None
-        if nothing was kept.
-    """
-    batch = config.tokenizer.batch_size if tokenizer.device.type != "cpu" else 1
-    # Wherever there is room: only then are batches full, of so few windows.
-    analyser = UnitAnalyser(tokenizer, batch_size=batch, fixed_places=False)
-    units = [(video, unit) for video in videos for unit in _units(video)]
-    if not units:
-        return None
-    list(analyser.analyse([_first_window(units[0][1])]))
-    seconds = slots = 0.0
-    while units:
-        part: list[tuple[SampledVideo, DecodedUnit]] = []
-        while units and sum(len(unit.spans) for _, unit in part) < _WINDOWS_PER_CALL:
-            part.append(units.pop(0))
-        began = clock()
-        results = list(analyser.analyse([unit for _, unit in part]))
-        seconds += clock() - began
-        slots += _slots([unit for _, unit in part], batch)
+    def __init__(self, tokenizer: VideoTokenizer, config: RunConfig, *, clock: Clock) -> None:
+        self._batch = config.tokenizer.batch_size if tokenizer.device.type != "cpu" else 1
+        # Wherever there is room: only then are batches full, of so few windows.
+        self._analyser = UnitAnalyser(tokenizer, batch_size=self._batch, fixed_places=False)
+        self._clock = clock
+        self._seconds = 0.0
+        self._slots = 0
+
+    @property
+    def seconds_per_window(self) -> float | None:
+        """None if nothing was kept."""
+        return self._seconds / self._slots if self._slots else None
+
+    def add(self, videos: Sequence[SampledVideo]) -> None:
+        """Fill these videos, and free their frames."""
+        units = [(video, unit) for video in videos for unit in _units(video)]
+        if units and not self._slots:
+            # The first batch warms up, and is not counted.
+            list(self._analyser.windows([_first_window(units[0][1])]))
+        while units:
+            part: list[tuple[SampledVideo, DecodedUnit]] = []
+            while units and sum(len(unit.spans) for _, unit in part) < WINDOWS_HELD:
+                part.append(units.pop(0))
+            self._add_units(part)
+        for video in videos:
+            video.kept = []
+
+    def _add_units(self, part: Sequence[tuple[SampledVideo, DecodedUnit]]) -> None:
+        began = self._clock()
+        units = [unit for _, unit in part]
+        results = [
+            windows if isinstance(windows, Exception) else self._analyser.encode(unit, windows)
+            for unit, windows in zip(units, self._analyser.windows(units), strict=True)
+        ]
+        self._seconds += self._clock() - began
+        self._slots += _slots(units, self._batch)
         for (video, _), result in zip(part, results, strict=True):
-            if result.failure is not None:
+            if isinstance(result, MemoryError):
+                video.set_aside(FailureReason.OUT_OF_MEMORY)
+            elif isinstance(result, Exception):
+                video.set_aside(FailureReason.INTERNAL)
+            elif result.failure is not None:
                 video.set_aside(result.failure.reason)
             elif video.failure is None:
                 video.analysed += result.windows
                 video.unit_bytes += len(result.data)
-    for video in videos:
-        video.kept = []
-    return seconds / slots
 
 
 def _units(video: SampledVideo) -> Iterator[DecodedUnit]:

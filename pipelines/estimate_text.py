@@ -24,12 +24,14 @@ def estimate_text(estimate: Estimate) -> str:
         lines.append(f"would be set aside: {reasons}")
     width = max(len(_LABELS[name][0]) for name in estimate.totals)
     lines.append("")
+    device = "device" if estimate.speed_given else estimate.device
     for name, interval in estimate.totals.items():
         label, text = _LABELS[name]
-        lines.append(f"{label.format(device=estimate.device):{width}}  {_line(interval, text)}")
+        lines.append(f"{label.format(device=device):{width}}  {_line(interval, text)}")
     if estimate.windows_per_s is not None:
         speed = f"{significant(estimate.windows_per_s)} windows/s"
-        lines += ["", f"tokenizer: {speed}, one process, {estimate.device}"]
+        whose = "as given" if estimate.speed_given else f"one process, {estimate.device}"
+        lines += ["", f"tokenizer: {speed}, {whose}"]
     if estimate.rate is not None:
         lines.append(f"share of tokens kept: {significant(estimate.rate)}")
     lines.append(f"[low, high]: {estimate.method}")

@@ -22,7 +22,7 @@ _TAILS = (2.5, 97.5)
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate for all videos; ``low`` and ``high`` are None if one video is all there is."""
+    """An estimate for all videos; ``low`` and ``high`` are None if only one of them was seen."""
 
     value: float
     low: float | None
@@ -78,6 +78,8 @@ class VideoResamples:
 
     def _interval(self, estimate: float, drawn: NDArray[np.float64] | None) -> Interval:
         value = float(estimate)
+        if not self._unseen:
+            return Interval(value, value, value)
         if len(self._bytes) < 2 or drawn is None:
             return Interval(value, None, None)
         low, high = (float(end) for end in np.percentile(drawn, _TAILS))

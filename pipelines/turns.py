@@ -36,8 +36,12 @@ class Turns:
         """When all others have left, and until the end nobody enters."""
         with self._changed:
             self._asking += 1
-            self._changed.wait_for(lambda: not self._alone and not self._together)
-            self._asking -= 1
+            try:
+                self._changed.wait_for(lambda: not self._alone and not self._together)
+            finally:
+                # Whoever is interrupted here must not keep the others out.
+                self._asking -= 1
+                self._changed.notify_all()
             self._alone = True
         try:
             yield

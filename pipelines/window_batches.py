@@ -91,8 +91,8 @@ class WindowBatches:
     """Analyses windows; any thread may call.
 
     Args:
-        batch_size: Windows per GPU batch; where there are too few it is padded. Halved, for good,
-            when the GPU runs out of memory.
+        batch_size: Windows per GPU batch; where there are too few it is padded. Halved, for good
+            and for windows of this shape, when the GPU runs out of memory.
         fixed_places: False puts a window wherever there is room.
     """
 
@@ -102,6 +102,7 @@ class WindowBatches:
         self._tokenizer = tokenizer
         self._fixed_places = fixed_places
         self._batch_size = batch_size if tokenizer.device.type != "cpu" else 1
+        self._halved: dict[tuple[int, ...], int] = {}
         self._gpu = tokenizer.device.type == "cuda"
         self._upload = PinnedUpload(tokenizer.device) if self._gpu else _batch_of
         self._turn = Condition()
@@ -176,7 +177,7 @@ class WindowBatches:
         with self._queues:
             waiting = [window for window in self._waiting if window.asked.error is None]
             batch = self._placed(waiting)
-            if len(batch) < self._batch_size and self._ahead is not None:
+            if batch and len(batch) < self._size_of(batch) and self._ahead is not None:
                 batch = {}
             taken = set(map(id, batch.values()))
             self._waiting = [window for window in waiting if id(window) not in taken]
@@ -184,8 +185,8 @@ class WindowBatches:
 
     def _placed(self, windows: Sequence[_Window]) -> Mapping[int, _Window]:
         """As many of them, of the shape of the first, as go into one batch together."""
-        size = self._batch_size
         shape = windows[0].frames_THWC.shape if windows else ()
+        size = self._halved.get(shape, self._batch_size)
         same = [window for window in windows if window.frames_THWC.shape == shape]
         if not self._fixed_places:
             return dict(enumerate(same[:size]))
@@ -194,10 +195,14 @@ class WindowBatches:
             batch.setdefault(window.place(size), window)
         return batch
 
+    def _size_of(self, batch: Mapping[int, _Window]) -> int:
+        shape = next(iter(batch.values())).frames_THWC.shape
+        return self._halved.get(shape, self._batch_size)
+
     def _launch(self, batch: Mapping[int, _Window]) -> _Launched | None:
         """None if it failed: then its windows wait again, or their units are settled."""
         spare = next(iter(batch.values()))
-        frames = [batch.get(place, spare).frames_THWC for place in range(self._batch_size)]
+        frames = [batch.get(place, spare).frames_THWC for place in range(self._size_of(batch))]
         try:
             return self._launched(batch, self._tokenizer.analyse(self._upload(frames)))
         except torch.cuda.OutOfMemoryError:
@@ -212,11 +217,12 @@ class WindowBatches:
     def _halve(self, batch: Mapping[int, _Window]) -> None:
         if self._gpu:
             torch.cuda.empty_cache()
-        if self._batch_size == 1:
+        size, shape = self._size_of(batch), next(iter(batch.values())).frames_THWC.shape
+        if size == 1:
             self._failed(batch, MemoryError("the GPU cannot hold one window of this shape"))
             return
-        self._batch_size //= 2
-        log.warning("GPU out of memory: batches of %d from now on", self._batch_size)
+        self._halved[shape] = size // 2
+        log.warning("GPU out of memory: batches of %d of %s from now on", size // 2, shape)
         with self._queues:
             self._waiting = [*batch.values(), *self._waiting]
 

@@ -109,6 +109,8 @@ def test_what_a_run_would_refuse_of_a_tokenizer_is_refused_here(
     [
         ({"tokenizer": {"device": "cuda"}}, ClusterShape(cpus=8, gpus=0, nodes=1), Verdict.BAD),
         ({"runtime": {"actors": 5}}, ClusterShape(cpus=8, gpus=2, nodes=1), Verdict.BAD),
+        ({"runtime": {"actors": 5}}, ClusterShape(cpus=8, gpus=0, nodes=1), Verdict.DOUBTFUL),
+        ({"runtime": {"actors": 4}}, ClusterShape(cpus=8, gpus=0, nodes=1), Verdict.GOOD),
         ({"runtime": {"decoders": 9}}, ClusterShape(cpus=8, gpus=2, nodes=1), Verdict.DOUBTFUL),
         ({}, ClusterShape(cpus=8, gpus=2, nodes=1), Verdict.GOOD),
     ],

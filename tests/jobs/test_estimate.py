@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from evaluations import write_small_checkpoint
+from torch import Tensor
+from units import CountingTokenizer
 
+from infotok_core.tokenizer import Analysis
 from jobs.cli import main
 from pipelines.config import RunConfig
+from pipelines.estimate import Estimate
+from pipelines.estimate import estimate as estimate_corpus
 from pipelines.plan import ensure_plan
+from pipelines.plan_draft import draft_plan
 from pipelines.sources import open_source
 from pipelines.statistics import sample_videos
 from pipelines.storage import Store
+from pipelines.tokenizer_choice import chosen_tokenizer
 
 CLIPS = Path(__file__).parents[2] / "examples/clips"
 
@@ -132,6 +140,77 @@ def test_nothing_but_broken_files_gives_no_tokens(folder: Path, tmp_path: Path):
     assert found["reasons"] == {"NOT_A_VIDEO": 1}
     assert found["totals"]["tokens"]["value"] == 0
     assert found["windows_per_s"] is None
-    text = estimate(tmp_path).stdout
-    assert "would be set aside: 1 NOT_A_VIDEO" in text
-    assert "one video tells nothing of others" in text
+    assert "would be set aside: 1 NOT_A_VIDEO" in estimate(tmp_path).stdout
+
+
+def test_one_video_tells_nothing_of_others_but_all_of_itself(folder: Path, tmp_path: Path):
+    assert "one video tells nothing of others" in estimate(folder, "--sample", 1).stdout
+    (tmp_path / "videos").mkdir()
+    shutil.copy(CLIPS / "car.mp4", tmp_path / "videos")
+    (tmp_path / "checkpoint").symlink_to(folder / "checkpoint")
+    windows = json.loads(estimate(tmp_path, "--json").stdout)["totals"]["windows"]
+    assert windows["low"] == windows["value"] == windows["high"] > 0
+
+
+def test_a_second_pass_that_computes_again_takes_the_hours_twice_and_keeps_a_wave(
+    folder: Path, everything: dict[str, Any]
+):
+    options = ("runtime.second_pass=recompute", "runtime.wave_videos=1")
+    settings = [part for option in options for part in ("--set", option)]
+    result = estimate(
+        folder, "--sample", 100, "--windows", 3, "--clips-per-s", 10, "--json", *settings
+    )
+    totals = json.loads(result.stdout)["totals"]
+    hours = everything["sampled_windows"] / 36_000
+    assert totals["tokenizer_hours"]["value"] == pytest.approx(2 * hours)
+    kept_bytes = everything["totals"]["work_bytes"]["value"]
+    assert totals["work_bytes"]["value"] == pytest.approx(kept_bytes / 5)
+
+
+def test_a_speed_that_was_given_is_not_said_of_the_device_that_is_here(folder: Path):
+    text = estimate(folder, "--sample", 1, "--windows", 1, "--clips-per-s", 10).stdout
+    assert "tokenizer: 10 windows/s, as given" in text
+    assert "device-hours of the tokenizer" in text
+    assert "cpu" not in text
+
+
+class Diary(CountingTokenizer):
+    """Notes when it is asked."""
+
+    def __init__(self, events: list[str], *, room: int = 64) -> None:
+        super().__init__(room)
+        self.events = events
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        self.events.append("analyse")
+        return super().analyse(video_u8_BTHWC)
+
+
+def estimated_by(folder: Path, *, room: int) -> tuple[list[str], Estimate]:
+    config = RunConfig.model_validate(
+        {
+            "space": {"size": 32},
+            "window": {"frames": 9},
+            "tokenizer": {"checkpoint": str(folder / "checkpoint")},
+        }
+    )
+    identity, events = chosen_tokenizer(config), list[str]()
+    source = open_source(str(folder / "videos"), config.source, config.source_storage)
+    with draft_plan(source, config, tokenizer=identity.fingerprint) as draft:
+        found = estimate_corpus(
+            draft, config, identity, lambda: Diary(events, room=room), sample=100,
+            windows_per_video=100, windows_per_s=None, clock=time.perf_counter,
+            say=lambda line: events.append(line.split(" ")[0]),
+        )  # fmt: skip
+    return events, found
+
+
+def test_frames_of_a_large_sample_are_not_all_held(folder: Path):
+    events, _ = estimated_by(folder, room=64)
+    assert events.index("analyse") < events.index("5/5")
+
+
+def test_videos_that_the_tokenizer_cannot_analyse_would_be_set_aside(folder: Path):
+    _, found = estimated_by(folder, room=0)
+    assert found.reasons["OUT_OF_MEMORY"] == 4
+    assert found.totals["tokens"].value == 0

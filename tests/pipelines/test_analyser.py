@@ -197,8 +197,8 @@ def test_batches_are_halved_for_good_when_memory_runs_out(caplog: pytest.LogCapt
     assert numbers_of(analyser, units) == [[0, 1, 2, 3, 4]]
     assert [shape[0] for shape in tokenizer.batches] == [2, 2, 2]
     assert [record.getMessage() for record in caplog.records] == [
-        "GPU out of memory: batches of 4 from now on",
-        "GPU out of memory: batches of 2 from now on",
+        "GPU out of memory: batches of 4 of (9, 16, 16, 3) from now on",
+        "GPU out of memory: batches of 2 of (9, 16, 16, 3) from now on",
     ]
     caplog.clear()
     numbers_of(analyser, units)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier, Lock
+from threading import Barrier, Lock, Thread, get_ident
 
 from pipelines.turns import Turns
 
@@ -39,3 +40,33 @@ def test_who_is_alone_is_alone():
     with ThreadPoolExecutor(8) as threads:
         assert len(list(threads.map(enter, range(200)))) == 200
     assert not inside
+
+
+def test_who_is_interrupted_while_it_waits_to_be_alone_keeps_nobody_out():
+    turns, idents, entered = Turns(), list[int](), list[bool]()
+
+    def give_up() -> None:
+        idents.append(get_ident())
+        try:
+            with turns.alone():
+                pass
+        except TimeoutError:
+            idents.clear()
+
+    def enter() -> None:
+        with turns.together():
+            entered.append(True)
+
+    waiting, other = Thread(target=give_up, daemon=True), Thread(target=enter, daemon=True)
+    with turns.together():
+        waiting.start()
+        time.sleep(0.1)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(idents[0]), ctypes.py_object(TimeoutError)
+        )
+        # It hears of it when it is woken.
+    waiting.join(5)
+    other.start()
+    other.join(5)
+    assert idents == []
+    assert entered

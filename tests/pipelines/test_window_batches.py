@@ -107,6 +107,32 @@ def test_every_window_of_every_thread_gets_a_result_of_its_own(
     assert room < batch_size or sizes <= {batch_size}
 
 
+class WideTokenizer(CountingTokenizer):
+    """On a GPU that holds one window of 32 columns, and any number of others."""
+
+    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
+        self.room = 1 if video_u8_BTHWC.shape[3] == 32 else 64
+        return super().analyse(video_u8_BTHWC)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from([16, 32])), min_size=2, max_size=6))
+@settings(max_examples=20)
+def test_windows_too_large_for_a_batch_leave_batches_of_others_as_they_are(
+    units: list[tuple[int, int]],
+):
+    # Otherwise one odd video would make all that come after it slow, and move tokens of theirs.
+    tokenizer = WideTokenizer()
+    batches = WindowBatches(tokenizer, batch_size=4)
+    asked = [
+        unit_of([frames(0, width=width)] * count, index=index)
+        for index, (count, width) in enumerate(units)
+    ]
+    found = numbers(batches.analyse(asked))
+    assert [len(unit) for unit in found] == [count for count, _ in units]
+    assert {shape[0] for shape in tokenizer.batches if shape[3] == 16} <= {4}
+    assert {shape[0] for shape in tokenizer.batches if shape[3] == 32} <= {1}
+
+
 class PlaceTokenizer(CountingTokenizer):
     """Gives every window its place in the batch, as kernels do that depend on it."""
 
