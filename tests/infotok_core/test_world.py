@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,10 @@ def one_of_two(rank: int, folder: str, config: TokenizerConfig) -> None:
     assert world.any((rank == 1, False), torch.device("cpu")) == [True, False]
     rows = world.gather(torch.tensor([0.1, 0.2]) + rank)
     assert torch.equal(rows, torch.tensor([[0.1, 0.2], [1.1, 1.2]]))
+    # Seen twice in some fifty runs: a thread of gloo aborts a process that is leaving in order.
+    dist.barrier()
     dist.destroy_process_group()
+    os._exit(0)
 
 
 def test_two_processes_train_what_one_trains(tmp_path: Path, toy_config: TokenizerConfig):
