@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from schemas.ids import video_id
 from schemas.statistics import ElboAccumulator, ElboBins
+from schemas.token_bins import TokenAccumulator, TokenBins
 from schemas.tokens import NUM_CODES, token_row
 from schemas.windows import StreamFacts, WindowAnalysis, WindowSpan
 
@@ -45,6 +46,14 @@ def window_sums(draw: st.DrawFn, max_elbo: int = 2 << 24) -> tuple[int, int]:
     tokens = draw(positions)
     elbo = draw(st.just(0) | st.integers(0, 1 << 12) | st.integers(0, max_elbo))
     return elbo * tokens + draw(st.integers(0, tokens - 1)) * (elbo > 0), tokens
+
+
+def token_bins_of(maps: Sequence[NDArray[np.float16]], min_rate: float = 1 / 16) -> TokenBins:
+    """The scores of the tokens of some windows."""
+    accumulator = TokenAccumulator(min_rate)
+    for one in maps:
+        accumulator.add(one)
+    return accumulator.freeze()
 
 
 def bins_of(windows: Sequence[tuple[int, int]]) -> ElboBins:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from videos import numbered_frame, write_video  # noqa: E402
 
 from infotok_core.checkpoint import save_directory  # noqa: E402
 from infotok_core.network import build_network  # noqa: E402
+from jobs.engine import engine  # noqa: E402
+from pipelines.observe import RunControl  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +52,13 @@ def undisturbed(
     output = folder / "corpus"
     with start(run_command(source, output, checkpoint), folder / "run.log") as session:
         return finish(session, output)
+
+
+@pytest.fixture(scope="module")
+def control() -> Iterator[RunControl]:
+    """A Ray in this process, for the tests of a file."""
+    with engine() as control:
+        yield control
 
 
 @pytest.fixture(scope="session")

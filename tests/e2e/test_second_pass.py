@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from infotok_core.network import build_network
 from infotok_core.tokenizer import Tokenizer
 from jobs.cli import main
 from jobs.config import load_config
-from jobs.engine import engine
 from pipelines.errors import PipelineError, PlanMismatchError
 from pipelines.observe import RunControl
 from pipelines.receipt_store import ReceiptStore
@@ -41,12 +39,6 @@ SMALL = ["space.size=32", "window.frames=17", "output.format=both"]
 SMALL += ["tokenizer.cpu_threads=1", "runtime.actors=1"]
 LEVELS = (8, 5, 5)
 """200 codes, so that nothing can rest on the published 64,000."""
-
-
-@pytest.fixture(scope="module")
-def control() -> Iterator[RunControl]:
-    with engine() as control:
-        yield control
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from videos import write_video
 
 from jobs.config import load_config
-from jobs.engine import engine
 from pipelines.errors import PlanMismatchError
 from pipelines.observe import RunControl
 from pipelines.run import Corpus
@@ -30,12 +28,6 @@ SETTINGS = [
     "runtime.actors=1",
     "routing.router=token_threshold",
 ]
-
-
-@pytest.fixture(scope="module")
-def control() -> Iterator[RunControl]:
-    with engine() as control:
-        yield control
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import bins_of, information_maps
+from strategies import bins_of, information_maps, token_bins_of
 
 from schemas.dealing import Rule, TokenDealer
 from schemas.rates import RateRule, num_tokens, solve_rule
-from schemas.token_bins import TokenAccumulator
 from schemas.token_rules import solve_token_rule
 from schemas.units import window_sum
 
@@ -24,10 +23,7 @@ def proportional(maps: Maps, rate: float) -> RateRule:
 
 
 def threshold(maps: Maps, rate: float) -> Rule:
-    tokens = TokenAccumulator(MIN_RATE)
-    for one in maps:
-        tokens.add(one)
-    return solve_token_rule(tokens.freeze(), rate=rate)
+    return solve_token_rule(token_bins_of(maps), rate=rate)
 
 
 def dealt(rule: Rule, maps: Maps) -> list[int]:

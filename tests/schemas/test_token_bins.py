@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from strategies import information_maps
+from strategies import information_maps, token_bins_of
 
 from schemas.token_bins import (
     TokenAccumulator,
@@ -20,13 +20,6 @@ from schemas.token_bins import (
 MIN_RATE = 1 / 16
 Maps = list[NDArray[np.float16]]
 scores = st.just(0.0) | st.floats(2.0**-60, 2.0**60)
-
-
-def bins_of_maps(maps: Maps, min_rate: float = MIN_RATE) -> TokenBins:
-    accumulator = TokenAccumulator(min_rate)
-    for one in maps:
-        accumulator.add(one)
-    return accumulator.freeze()
 
 
 @given(scores, scores)
@@ -78,23 +71,23 @@ def test_a_window_always_keeps_its_least_rate_rounded_down_but_one_token():
     assert found == [3, 3, 1, 7]
     # Ten tokens of one score each, of which the three best are not in the bins.
     information = np.arange(1, 11, dtype=np.float16)
-    assert bins_of_maps([information], 0.3).always == 3
+    assert token_bins_of([information], 0.3).always == 3
     lowest = token_score_bins(information)[3:]
-    assert [entry.key for entry in bins_of_maps([information], 0.3).bins] == sorted(set(lowest))
+    assert [entry.key for entry in token_bins_of([information], 0.3).bins] == sorted(set(lowest))
 
 
 @given(st.lists(information_maps(min_cells=1), max_size=8), st.data())
 def test_neither_order_nor_grouping_of_merges_changes_anything(maps: Maps, data: st.DataObject):
     shuffled = data.draw(st.permutations(maps))
     cut = data.draw(st.integers(0, len(maps)))
-    whole = bins_of_maps(maps)
-    parts = bins_of_maps(shuffled[:cut]), bins_of_maps(shuffled[cut:])
+    whole = token_bins_of(maps)
+    parts = token_bins_of(shuffled[:cut]), token_bins_of(shuffled[cut:])
     assert TokenBins.merge(*parts) == TokenBins.merge(*reversed(parts)) == whole
     assert whole.tokens == sum(one.size for one in maps)
 
 
 def test_tokens_counted_with_another_least_rate_are_not_added():
-    one, other = bins_of_maps([], 0.25), bins_of_maps([], 0.5)
+    one, other = token_bins_of([], 0.25), token_bins_of([], 0.5)
     with pytest.raises(ValueError, match=r"0\.5 cannot be added to those counted with 0\.25"):
         TokenBins.merge(one, other)
 

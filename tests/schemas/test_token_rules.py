@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from strategies import information_maps
+from strategies import information_maps, token_bins_of
 
 from infotok_core.router import select
 from schemas.dealing import TokenDealer
-from schemas.token_bins import TokenAccumulator, score_bin, token_score_bins
+from schemas.token_bins import score_bin, token_score_bins
 from schemas.token_rules import TokenRule, solve_token_rule
 
 MIN_RATE = 1 / 16
@@ -19,10 +19,7 @@ rates = st.floats(MIN_RATE, 1)
 
 
 def solved(maps: Maps, rate: float) -> TokenRule:
-    accumulator = TokenAccumulator(MIN_RATE)
-    for one in maps:
-        accumulator.add(one)
-    return solve_token_rule(accumulator.freeze(), rate=rate)
+    return solve_token_rule(token_bins_of(maps), rate=rate)
 
 
 def asked(rule: TokenRule, maps: Maps) -> list[float]:
