@@ -7,6 +7,7 @@ import pytest
 import safetensors
 import safetensors.torch
 import torch
+from torch.serialization import set_crc32_options
 
 from infotok_core.checkpoint import (
     fingerprint,
@@ -148,6 +149,18 @@ def test_flipped_bits_are_no_weights(tmp_path, published_layout, toy_network):
     path.write_bytes(data)
     with pytest.raises(CheckpointError, match="does not match its checksum"):
         load_checkpoint(path, config=toy_network.config)
+
+
+def test_weights_that_were_written_without_checksums_are_weights(
+    tmp_path, published_layout, toy_network
+):
+    set_crc32_options(False)
+    try:
+        torch.save(published_layout, tmp_path / "unchecked.pt")
+    finally:
+        set_crc32_options(True)
+    loaded = load_checkpoint(tmp_path / "unchecked.pt", config=toy_network.config)
+    assert same(loaded.network, toy_network)
 
 
 def test_weights_that_cannot_be_written_leave_the_former_ones(tmp_path, toy_network):
