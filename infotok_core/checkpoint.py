@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
 from infotok_core.config import TokenizerConfig, from_dict, published, to_dict
 from infotok_core.errors import CheckpointError
 from infotok_core.network import Network
-from infotok_core.weight_files import holds_programs, read_tensors
+from infotok_core.weight_files import holds_programs, read_tensors, write_tensors
 
 __all__ = [
     "FORMAT_VERSION",
@@ -172,10 +171,7 @@ def save_directory(
         "fingerprint": identity,
     }
     path.mkdir(parents=True, exist_ok=True)
-    # A full disk, or a kill, leaves the former weights.
-    temporary = path / "model.safetensors.tmp"
-    safetensors.torch.save_file(stored, temporary)
-    temporary.replace(path / "model.safetensors")
+    write_tensors(stored, path / "model.safetensors")
     (path / "config.json").write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
     (path / "README.md").write_text(card)
     return identity

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor
 
@@ -32,7 +31,7 @@ from infotok_core.errors import CheckpointError
 from infotok_core.program_settings import SETTINGS_FILE, ProgramSettings
 from infotok_core.programs import Programs, ProgramTokenizer, read_programs
 from infotok_core.shape import TokenShape
-from infotok_core.weight_files import DECODER_FILE, ENCODER_FILE, read_tensors
+from infotok_core.weight_files import DECODER_FILE, ENCODER_FILE, read_tensors, write_tensors
 
 __all__ = [
     "holds_compressor",
@@ -76,7 +75,7 @@ def save_code_space(network: CodeSpaceNetwork, directory: Path, *, card: str) ->
         "transformer": to_dict(network.config)["transformer"],
         "fingerprint": identity,
     }
-    safetensors.torch.save_file(tensors, directory / _WEIGHTS_FILE)
+    write_tensors(tensors, directory / _WEIGHTS_FILE)
     (directory / _CONFIG_FILE).write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
     (directory / "README.md").write_text(card)
     return identity

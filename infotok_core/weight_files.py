@@ -27,6 +27,7 @@ __all__ = [
     "last_line",
     "load_program",
     "read_tensors",
+    "write_tensors",
 ]
 
 ENCODER_FILE = "encoder.jit"
@@ -109,6 +110,18 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     if not isinstance(document, Mapping) or not document:
         raise CheckpointError(str(path), f"holds a {type(document).__name__}, not named tensors")
     return {str(k): v for k, v in document.items() if isinstance(v, Tensor)}
+
+
+def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """A ``.safetensors`` file; a full disk, or a kill, leaves what was there before.
+
+    Raises:
+        OSError: If it cannot be written.
+        safetensors.SafetensorError: Likewise.
+    """
+    temporary = path.with_name(f"{path.name}.tmp")
+    safetensors.torch.save_file(tensors, temporary)
+    temporary.replace(path)
 
 
 def _require_sound(path: Path) -> None:

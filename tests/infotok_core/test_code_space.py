@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import safetensors
 import torch
 from programs import write_fsq_programs, write_programs
 from torch import Tensor
@@ -58,6 +59,15 @@ def saved(network: CodeSpaceNetwork, folder: Path) -> CodeSpaceTokenizer:
     assert isinstance(tokenizer, CodeSpaceTokenizer)
     assert tokenizer.fingerprint == identity == identify_tokenizer(folder).fingerprint
     return tokenizer
+
+
+def test_weights_that_cannot_be_written_leave_the_former_ones(base: Path, tmp_path: Path):
+    saved(network_on(base), tmp_path)
+    before = (tmp_path / "compressor.safetensors").read_bytes()
+    (tmp_path / "compressor.safetensors.tmp").mkdir()
+    with pytest.raises((OSError, safetensors.SafetensorError)):
+        save_code_space(network_on(base), tmp_path, card="")
+    assert (tmp_path / "compressor.safetensors").read_bytes() == before
 
 
 def test_it_starts_as_the_base_itself(base: Path, tmp_path: Path):
