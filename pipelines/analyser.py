@@ -63,8 +63,15 @@ class UnitAnalyser:
                 raise windows
             yield self.encode(unit, windows)
 
-    def encode(self, unit: DecodedUnit, windows: Sequence[WindowAnalysis]) -> AnalysedUnit:
-        """The object that holds a unit, from its windows."""
+    def encode(
+        self, unit: DecodedUnit, windows: Sequence[WindowAnalysis] | Exception
+    ) -> AnalysedUnit:
+        """The object that holds a unit, from its windows or why there are none."""
+        if isinstance(windows, Exception):
+            memory = isinstance(windows, MemoryError)
+            reason = FailureReason.OUT_OF_MEMORY if memory else FailureReason.INTERNAL
+            failure = Failure(reason=reason, stage=FailureStage.ANALYSE, detail=repr(windows))
+            return AnalysedUnit(unit=unit, failure=failure)
         for window in windows:
             if not np.isfinite(window.information).all():
                 detail = f"window {window.span.window_index}: information is not finite"

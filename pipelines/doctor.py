@@ -29,7 +29,7 @@ from pipelines.doctor_places import (
 )
 from pipelines.errors import PipelineError
 from pipelines.findings import Finding, bad, doubtful, good
-from pipelines.spreading import block_bytes
+from pipelines.spreading import block_bytes, cpu_actors
 from pipelines.storage import Store
 from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 from pipelines.video_writer import writes_h264
@@ -182,7 +182,7 @@ def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
     elif places and (runtime.actors or 0) > places:
         yield bad("cluster", f"{told}, but runtime.actors = {runtime.actors}: some never start",
                    f"runtime.actors = {places}, or leave it out")  # fmt: skip
-    elif not places and (runtime.actors or 0) > (enough := _cpu_actors(config, shape)):
+    elif not places and (runtime.actors or 0) > (enough := cpu_actors(shape.cpus, config)):
         threads = config.tokenizer.cpu_threads
         yield doubtful("cluster", f"{told}, but runtime.actors = {runtime.actors}, each of "
                         f"{threads} threads and with weights of its own",
@@ -198,10 +198,6 @@ def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
         what = f"{there / 1e9:.1f} GB for frames on their way, {need / 1e9:.1f} GB would be good"
         advice = "start Ray with --object-store-memory, or set runtime.decoders lower"
         yield doubtful("object store", what, advice)
-
-
-def _cpu_actors(config: RunConfig, shape: ClusterShape) -> int:
-    return max(shape.cpus // config.tokenizer.cpu_threads, 1)
 
 
 def _spread(videos: int, decoders: int) -> Finding:

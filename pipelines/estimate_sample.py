@@ -168,17 +168,13 @@ class SampleAnalysis:
         began = self._clock()
         units = [unit for _, unit in part]
         results = [
-            windows if isinstance(windows, Exception) else self._analyser.encode(unit, windows)
+            self._analyser.encode(unit, windows)
             for unit, windows in zip(units, self._analyser.windows(units), strict=True)
         ]
         self._seconds += self._clock() - began
         self._slots += _slots(units, self._batch)
         for (video, _), result in zip(part, results, strict=True):
-            if isinstance(result, MemoryError):
-                video.set_aside(FailureReason.OUT_OF_MEMORY)
-            elif isinstance(result, Exception):
-                video.set_aside(FailureReason.INTERNAL)
-            elif result.failure is not None:
+            if result.failure is not None:
                 video.set_aside(result.failure.reason)
             elif video.failure is None:
                 video.analysed += result.windows

@@ -15,7 +15,7 @@ from pipelines.config import RunConfig
 from pipelines.stages import StageSpec
 from schemas.ids import WINDOWS_PER_UNIT
 
-__all__ = ["block_bytes", "decode_tasks", "num_actors", "num_decoders"]
+__all__ = ["block_bytes", "cpu_actors", "decode_tasks", "num_actors", "num_decoders"]
 
 _TASK_VIDEOS = 16
 _TASK_BYTES = 64 << 20
@@ -34,7 +34,12 @@ def num_actors(spec: StageSpec) -> int:
     resources = ray.cluster_resources()
     if spec.device == "cuda":
         return max(1, int(resources.get("GPU", 0))) * spec.config.runtime.actors_per_gpu
-    return max(1, int(resources.get("CPU", 1)) // spec.config.tokenizer.cpu_threads)
+    return cpu_actors(int(resources.get("CPU", 1)), spec.config)
+
+
+def cpu_actors(cpus: int, config: RunConfig) -> int:
+    """Tokenizer actors that so many CPUs keep busy."""
+    return max(1, cpus // config.tokenizer.cpu_threads)
 
 
 def block_bytes(config: RunConfig) -> int:

@@ -92,7 +92,9 @@ class AnalyseUnits:
         except FileNotFoundError:
             if start > limit:
                 detail = f"workers died {limit} times while they held unit {unit.unit_index}"
-                failure = _failure(FailureReason.WORKER_LOST, detail)
+                failure = Failure(
+                    reason=FailureReason.WORKER_LOST, stage=FailureStage.ANALYSE, detail=detail
+                )
                 return failed_unit(unit.video, unit.unit_index, failure)
             [windows] = self._analyser.windows([unit])
             status = self._settle(unit, windows)
@@ -112,10 +114,6 @@ class AnalyseUnits:
 
     def _settle(self, unit: DecodedUnit, windows: Sequence[WindowAnalysis] | Exception) -> Status:
         """Store a unit's object; the row that says so, or why there is none."""
-        if isinstance(windows, Exception):
-            memory = isinstance(windows, MemoryError)
-            reason = FailureReason.OUT_OF_MEMORY if memory else FailureReason.INTERNAL
-            return failed_unit(unit.video, unit.unit_index, _failure(reason, repr(windows)))
         result = self._analyser.encode(unit, windows)
         if result.failure is not None:
             return failed_unit(unit.video, unit.unit_index, result.failure)
@@ -136,7 +134,3 @@ class AnalyseUnits:
 
     def _read(self, path: str) -> bytes:
         return self._spec.work.store.read(path)
-
-
-def _failure(reason: FailureReason, detail: str) -> Failure:
-    return Failure(reason=reason, stage=FailureStage.ANALYSE, detail=detail)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from infotok_core.router import Selection
 from pipelines.evaluation.analysis import Clip
 from pipelines.evaluation.settings import EvaluationConfig
-from schemas.bins import ElboAccumulator, ElboBins
+from schemas.bins import ElboBins
 from schemas.dealing import Rule, TokenDealer
 from schemas.evaluation import PointSelection, Router, Selected
 from schemas.rates import RateRule, num_tokens, solve_rule
-from schemas.token_bins import TokenAccumulator
+from schemas.token_bins import TokenBins
 from schemas.token_rules import solve_token_rule
-from schemas.units import window_sum
+from schemas.window_counts import WindowCounter
 
 __all__ = ["Assignment", "PointKey", "grid_tokens", "point_key", "routed_assignments"]
 
@@ -74,7 +74,7 @@ def _predicted_assignments(clips: Sequence[Clip], config: EvaluationConfig) -> I
     maps = [clip.prediction.information_thw for clip in clips if clip.prediction]
     if len(maps) < len(clips):
         return
-    bins = _bins(maps)
+    bins, _ = _counted(maps, None)
     for rate in config.rates:
         rules: dict[Router, Rule] = {
             "static": RateRule.static(rate),
@@ -94,14 +94,13 @@ def _counts(
     clips: Sequence[Clip], config: EvaluationConfig
 ) -> Iterator[tuple[Router, float, tuple[int, ...]]]:
     maps = [clip.information_thw for clip in clips]
-    bins, tokens = _bins(maps), TokenAccumulator(config.min_rate)
-    for information_thw in maps:
-        tokens.add(information_thw)
+    bins, tokens = _counted(maps, config.min_rate)
+    assert tokens is not None
     for rate in config.rates:
         rules: dict[Router, Rule] = {
             "static": RateRule.static(rate),
             "global_elbo": _proportional(bins, rate, config),
-            "token_threshold": solve_token_rule(tokens.freeze(), rate=rate),
+            "token_threshold": solve_token_rule(tokens, rate=rate),
         }
         if config.sweep == "full":
             rules["global_elbo_paper"] = RateRule.paper(bins, rate=rate, min_rate=config.min_rate)
@@ -119,11 +118,13 @@ def _dealt(rule: Rule, maps: Sequence[NDArray[np.float16]]) -> tuple[int, ...]:
     return tuple(dealer.deal(information_thw)[0] for information_thw in maps)
 
 
-def _bins(maps: Sequence[NDArray[np.float16]]) -> ElboBins:
-    accumulator = ElboAccumulator()
+def _counted(
+    maps: Sequence[NDArray[np.float16]], token_floor: float | None
+) -> tuple[ElboBins, TokenBins | None]:
+    counter = WindowCounter(token_floor)
     for information_thw in maps:
-        accumulator.add(window_sum(information_thw), information_thw.size)
-    return accumulator.freeze()
+        counter.add(information_thw)
+    return counter.freeze()
 
 
 def _decoder_passes(router: Router, selection: Selection) -> int:
