@@ -237,11 +237,10 @@ def from_dict(document: Mapping[str, Any]) -> TokenizerConfig:
 
 def _require_keys(values: Mapping[str, Any], kind: type) -> None:
     names = {field.name for field in fields(kind)}
-    if not names - set(_LATER) <= set(values) <= names:
-        raise ValueError(
-            f"{kind.__name__}: missing keys {sorted(names - set(values))}, "
-            f"unknown keys {sorted(set(values) - names)}"
-        )
+    wrong = {"missing": names - set(_LATER) - set(values), "unknown": set(values) - names}
+    said = [f"{what} keys {sorted(keys)}" for what, keys in wrong.items() if keys]
+    if said:
+        raise ValueError(f"{kind.__name__}: {', '.join(said)}")
 
 
 # Choices of the published code that its released model leaves alone; any other value is another

@@ -93,10 +93,11 @@ def _table(name: str, document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check_kinds(name: str, table: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
-    """Refuse values of another kind than the defaults; unknown keys are found elsewhere."""
+    """Refuse keys that have no default, and values of another kind than it."""
+    unknown = sorted(set(table) - set(defaults))
+    if unknown:
+        raise ValueError(f"{name}: unknown keys {unknown}; known are {sorted(defaults)}")
     for key, value in table.items():
-        if key not in defaults:
-            continue
         wanted = _kind(defaults[key])
         if isinstance(defaults[key], float) and _is_whole(value):
             continue
@@ -136,10 +137,6 @@ def _network(table: Mapping[str, Any]) -> TokenizerConfig:
 
 
 def _data(table: Mapping[str, Any]) -> DataOptions:
-    known = {field.name for field in fields(DataOptions)}
-    unknown = sorted(set(table) - known)
-    if unknown:
-        raise ValueError(f"data: unknown keys {unknown}; known are {sorted(known)}")
     _check_kinds("data", table, asdict(DataOptions()))
     if table.get("memory", "auto") not in ("auto", "always", "never"):
         raise ValueError(f"data.memory must be auto, always or never, not {table['memory']!r}")

@@ -470,11 +470,11 @@ def test_a_compressor_is_trained_on_programs_and_used(videos: Path, tmp_path: Pa
         ("[stages]\n", "unknown tables ['stages']"),
         ("[data]\nmemori = 1\n" + STEP, "recipe.toml: data: unknown keys ['memori']"),
         ("[data]\nsize = 'x'\n" + STEP, "data.size must be a whole number"),
-        ("[network]\nchanels = 1\n" + STEP, "chanels"),
+        ("[network]\nchanels = 1\n" + STEP, "recipe.toml: network: unknown keys ['chanels']"),
         ("[network]\nchannels = 'x'\n" + STEP, "network.channels must be a whole number"),
         ("[network]\ntransformer = 3\n" + STEP, "network.transformer must be a table"),
         ("network = 3\n" + STEP, "network must be a table"),
-        ("[network.transformer]\nheds = 1\n" + STEP, "heds"),
+        ("[network.transformer]\nheds = 1\n" + STEP, "network.transformer: unknown keys ['heds']"),
     ],
 )  # fmt: skip
 def test_a_recipe_that_makes_no_sense_is_wrong_usage(
