@@ -76,7 +76,7 @@ def train_on_cluster(
     with tempfile.TemporaryDirectory() as scratch, _passed_on(stop, job.output / _STOP):
         trainer = (_LocalTrainer if own else ray.train.torch.TorchTrainer)(
             _worker,
-            train_loop_config={"job": job, "device": device},
+            train_loop_config={"job": job, "device": device, "folder": str(Path.cwd())},
             scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=device == "cuda"),
             # Its own records, and little said about them; ours lie in OUTPUT.
             run_config=ray.train.RunConfig(
@@ -169,6 +169,9 @@ def _passed_on(stop: threading.Event, path: Path) -> Generator[None]:
 
 def _worker(config: dict[str, Any]) -> None:
     job: TrainingJob = config["job"]
+    # Paths are those of the command line; Ray Train starts each process in a folder of its own.
+    with contextlib.suppress(OSError):
+        os.chdir(config["folder"])
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
     assert isinstance(device, torch.device)
     try:

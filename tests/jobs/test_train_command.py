@@ -267,7 +267,8 @@ def test_two_workers_of_ray_train_what_one_process_trains(
     trained: tuple[Path, Result], videos: Path, tmp_path: Path
 ):
     output = tmp_path / "out"
-    process = start(videos, output, "--workers", "2")
+    # Ray Train starts its processes in other folders: a relative path must not lead there.
+    process = start(Path(os.path.relpath(videos, ROOT)), output, "--workers", "2")
     stdout, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output.with_suffix(".err").read_text()[-3000:]
     assert json.loads(stdout)["finished"] is True
