@@ -11,7 +11,9 @@ from pipelines.training_recipe import load_recipe
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("name", ["train.toml", "ablation.toml", "budget_aware.toml"])
+@pytest.mark.parametrize(
+    "name", ["train.toml", "scratch.toml", "ablation.toml", "budget_aware.toml"]
+)
 def test_the_recipes_of_the_docs_can_be_read(name: str):
     assert load_recipe(EXAMPLES / name).stages
 
