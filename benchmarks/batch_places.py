@@ -24,7 +24,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from infotok_core.checkpoint import load_checkpoint
 from infotok_core.config import published
-from infotok_core.fast import ops
+from infotok_core.fast import ops, pixels
 from infotok_core.fast.network import accelerate
 from infotok_core.information import token_information
 from infotok_core.network import Network, build_network
@@ -44,7 +44,8 @@ class Probe(TorchFunctionMode):
     def __init__(self, network: Network, batch: int) -> None:
         super().__init__()
         self.calls: Counter[str] = Counter()
-        self.moved: Counter[str] = Counter()
+        self.moved: dict[str, list[str]] = {}
+        """For each operation, the shapes of those of its calls that tell places apart."""
         self._batch = batch
         tensors = [*network.parameters(), *network.buffers()]
         self._weights = {tensor.data_ptr() for tensor in tensors}
@@ -75,7 +76,9 @@ class Probe(TorchFunctionMode):
             pairs = list(zip(_tensors(found), _tensors(again), strict=True))
             same = all(torch.equal(self._moved_on(one), other) for one, other in pairs)
             self.calls[name] += 1
-            self.moved[name] += not same
+            if not same:
+                shapes = [list(part.shape) for part in args if isinstance(part, Tensor)]
+                self.moved.setdefault(name, []).append(" by ".join(map(str, shapes)))
         return found
 
     def _has_windows(self, tensor: Tensor) -> bool:
@@ -125,10 +128,12 @@ def _probed(probe: Probe, name: str, function: Callable[..., object]) -> Callabl
 
 def run(network: Network, video_u8_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens and information of a batch, ``[B, t, h, w]`` each."""
-    video = from_uint8(video_u8_BTHWC)
+    is_fast = isinstance(network.encoder.patcher, pixels.FastPatcher)
+    video = (pixels.from_uint8 if is_fast else from_uint8)(video_u8_BTHWC)
     tokens = network.quantize(network.compress(network.encode(video)))
     shown = network.decode_codes(tokens.codes_BCTHW)
-    return tokens.indices_BTHW, token_information(
+    information_of = pixels.token_information if is_fast else token_information
+    return tokens.indices_BTHW, information_of(
         video, shown, temporal=network.config.temporal_compression,
         spatial=network.config.spatial_compression,
     )  # fmt: skip
@@ -157,7 +162,8 @@ def main() -> None:
         again, information_again = run(network, video.roll(1, 0))
     print("| operation | calls | that tell places apart |\n|---|---|---|")
     for operation, calls in sorted(probe.calls.items()):
-        print(f"| {operation} | {calls} | {probe.moved[operation]} |")
+        told = probe.moved.get(operation, [])
+        print(f"| {operation} | {calls} | {len(told)}{': ' * bool(told)}{'; '.join(told)} |")
     changed = int((tokens.roll(1, 0) != again).sum())
     same = torch.equal(information.roll(1, 0), information_again)
     print(f"{changed} of {tokens.numel()} tokens change; information is the same: {same}")

@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from infotok_core.checkpoint import load_checkpoint
 from infotok_core.config import published
+from infotok_core.fast import pixels
 from infotok_core.fast.network import Recorded, accelerate
 from infotok_core.information import token_information
 from infotok_core.network import Network, build_network
@@ -133,13 +134,16 @@ def measure(
 
 def one_pass(network: Network) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Tokens and information of uint8 windows."""
+    is_fast = isinstance(network.encoder.patcher, pixels.FastPatcher)
+    to_float = pixels.from_uint8 if is_fast else from_uint8
+    information_of = pixels.token_information if is_fast else token_information
 
     def work(video_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
-        video = from_uint8(video_BTHWC)
+        video = to_float(video_BTHWC)
         tokens = network.tokenize(video)
         shown = network.decode_codes(tokens.codes_BCTHW).float()
         config = network.config
-        information = token_information(
+        information = information_of(
             video, shown, temporal=config.temporal_compression, spatial=config.spatial_compression
         )
         return tokens.indices_BTHW, information

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from infotok_core.config import TokenizerConfig
 from infotok_core.encoder import Middle
 from infotok_core.layers import FrameNorm, ResBlock, Upsample, factorized_conv
-from infotok_core.patching import haar_matrix, unpatch
+from infotok_core.patching import Unpatcher
 
 __all__ = ["Decoder"]
 
@@ -33,8 +33,7 @@ class Decoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        # Made on the CPU even inside `torch.device("meta")`: a load fills parameters, not this.
-        self.register_buffer("haar", haar_matrix(config.patch_size), persistent=False)
+        self.unpatcher = Unpatcher(config.patch_size)
         channels = config.channels * config.channels_mult[-1]
         self.conv_in = factorized_conv(config.z_channels, channels)
         self.mid = Middle(channels)
@@ -51,14 +50,10 @@ class Decoder(nn.Module):
         self.norm_out = FrameNorm(channels)
         self.conv_out = factorized_conv(channels, 3 * config.patch_size**3)
 
-    haar: Tensor
-
     def forward(self, latent_BCTHW: Tensor) -> Tensor:
         """The video; T = 1 + (t - 1) * temporal compression."""
         x = latent_BCTHW.contiguous(memory_format=torch.channels_last_3d)
         x = self.mid(self.conv_in(x))
         for level in reversed(self.up):
             x = level(x)
-        x = self.conv_out(self.norm_out(x, silu=True))
-        # In the precision of the weights: autocast would put the video itself into bfloat16.
-        return unpatch(x.to(self.haar.dtype), self.haar)
+        return self.unpatcher(self.conv_out(self.norm_out(x, silu=True)))

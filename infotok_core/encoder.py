@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from infotok_core.attention import SpatialAttention, TemporalAttention
 from infotok_core.config import TokenizerConfig
 from infotok_core.layers import Downsample, FrameNorm, ResBlock, factorized_conv
-from infotok_core.patching import haar_matrix, patch
+from infotok_core.patching import Patcher
 
 __all__ = ["Encoder", "Middle"]
 
@@ -47,8 +47,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TokenizerConfig) -> None:
         super().__init__()
-        # Made on the CPU even inside `torch.device("meta")`: a load fills parameters, not this.
-        self.register_buffer("haar", haar_matrix(config.patch_size), persistent=False)
+        self.patcher = Patcher(config.patch_size)
         channels = config.channels
         self.conv_in = factorized_conv(3 * config.patch_size**3, channels)
         self.down = nn.ModuleList()
@@ -65,11 +64,9 @@ class Encoder(nn.Module):
         self.norm_out = FrameNorm(channels)
         self.conv_out = factorized_conv(channels, config.z_channels)
 
-    haar: Tensor
-
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """The latent; t = 1 + (T - 1) / temporal compression."""
-        x = patch(video_BCTHW.to(self.haar.dtype), self.haar)
+        x = self.patcher(video_BCTHW)
         # Decides the memory layout of all that follows; see layers.py.
         x = self.conv_in(x.contiguous(memory_format=torch.channels_last_3d))
         for level in self.down:

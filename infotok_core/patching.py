@@ -13,9 +13,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["haar_matrix", "patch", "unpatch"]
+__all__ = ["Patcher", "Unpatcher", "haar_matrix", "patch", "unpatch"]
 
 # 1/sqrt(2) as each precision holds it. The published filter taps are a buffer of the network, so
 # they are rounded with it.
@@ -23,6 +23,33 @@ _TAPS = {torch.bfloat16: 0.70703125, torch.float16: 0.70703125}
 _SCALE = 2 * math.sqrt(2)
 # One step splits time, then height, then width; the inverse runs backwards.
 _DIMS = (2, 3, 4)
+
+
+class _Haar(nn.Module):
+    """Its matrix is a constant, no weight: it lies in no checkpoint and is never rounded alone."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        # Made on the CPU even inside `torch.device("meta")`: a load fills parameters, not this.
+        self.register_buffer("matrix", haar_matrix(size), persistent=False)
+
+    matrix: Tensor
+
+
+class Patcher(_Haar):
+    """`patch` in the precision of the network."""
+
+    def forward(self, video_BCTHW: Tensor) -> Tensor:
+        """See `patch`."""
+        return patch(video_BCTHW.to(self.matrix.dtype), self.matrix)
+
+
+class Unpatcher(_Haar):
+    """`unpatch` in the precision of the network: autocast would put the video into bfloat16."""
+
+    def forward(self, bands_BCTHW: Tensor) -> Tensor:
+        """See `unpatch`."""
+        return unpatch(bands_BCTHW.to(self.matrix.dtype), self.matrix)
 
 
 def patch(video_BCTHW: Tensor, matrix_KK: Tensor) -> Tensor:

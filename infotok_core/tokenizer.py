@@ -18,6 +18,7 @@ from torch import Tensor
 
 from infotok_core.checkpoint import Checkpoint, load_checkpoint
 from infotok_core.config import TokenizerConfig
+from infotok_core.fast import pixels
 from infotok_core.fast.network import Recorded, accelerate
 from infotok_core.information import InformationSource, token_information
 from infotok_core.network import Network
@@ -193,11 +194,14 @@ class Tokenizer(VideoCodec):
         self.information: InformationSource = information
         self.ema_loss: float | None = checkpoint.ema_loss
         self._analyse_batch, self._decode_batch = self._analysed, self._decoded
+        self._from_uint8, self._token_information = from_uint8, token_information
         self.network: Network = checkpoint.network
         if self.device.type == "cuda" and dtype in (torch.float16, torch.bfloat16):
             self.network = accelerate(self.network, device=self.device, dtype=dtype)
             self._analyse_batch = Recorded(self._analysed)
             self._decode_batch = Recorded(self._decoded)
+            self._from_uint8 = pixels.from_uint8
+            self._token_information = pixels.token_information
             return
         self.network.to(device=self.device, dtype=dtype)
         self.network.requires_grad_(requires_grad=False).eval()
@@ -256,13 +260,13 @@ class Tokenizer(VideoCodec):
         return Analysis(codes_Bthw=codes_Bthw, information_Bthw=information_Bthw)
 
     def _analysed(self, video_u8_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
-        video_BCTHW = from_uint8(video_u8_BTHWC)
+        video_BCTHW = self._from_uint8(video_u8_BTHWC)
         latent_Bzthw = self.network.compress(self.network.encode(video_BCTHW))
         tokens = self.network.quantize(latent_Bzthw)
         if self.information == "latent":
             return tokens.indices_BTHW, self.network.predict_information(latent_Bzthw)
         reconstruction_BCTHW = self.network.decode_codes(tokens.codes_BCTHW)
-        information_Bthw = token_information(
+        information_Bthw = self._token_information(
             video_BCTHW,
             reconstruction_BCTHW.float(),
             temporal=self.config.temporal_compression,

@@ -60,6 +60,7 @@ class FastFrameNorm(nn.Module):
         self, x_BCTHW: Tensor, *, silu: bool = False, sums_F2: Tensor | None = None
     ) -> Tensor:
         """Same shape; see `FrameNorm`. The sums of the frames spare a pass over them."""
+        sums_F2 = _sums_of(x_BCTHW) if sums_F2 is None else sums_F2
         y_BTLC = ops.norm_silu(
             _rows(x_BCTHW), self.weight, self.bias, sums_F2, eps=self.eps, silu=silu
         )
@@ -79,7 +80,7 @@ class FastResBlock(nn.Module):
         """See `ResBlock`."""
         h, sums_F2 = self.conv1.convolve(self.norm1(x_BCTHW, silu=True), wants_sums=True)
         h = self.norm2(h, silu=True, sums_F2=sums_F2)
-        return self.conv2.convolve(h, self.nin_shortcut(x_BCTHW))[0]
+        return _with_sums(*self.conv2.convolve(h, self.nin_shortcut(x_BCTHW), wants_sums=True))
 
 
 class FastConvolutions(nn.Module):
@@ -99,7 +100,7 @@ class FastConvolutions(nn.Module):
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """``[B, D, T, H, W]``."""
-        return self.convolve(x_BCTHW)[0]
+        return _with_sums(*self.convolve(x_BCTHW, wants_sums=True))
 
     def convolve(
         self, x_BCTHW: Tensor, skip_BDTHW: Tensor | None = None, *, wants_sums: bool = False
@@ -219,16 +220,30 @@ class FastUpsample(nn.Module):
 
     def _double(self, x_BCTHW: Tensor) -> Tensor:
         y_NDHW = F.conv2d(fold_frames(x_BCTHW), self.kernel, padding=1)
-        out_FHWC = ops.double(y_NDHW.permute(0, 2, 3, 1).contiguous(), self.shift)
-        return unfold_frames(out_FHWC.permute(0, 3, 1, 2), num_frames=x_BCTHW.shape[2])
+        out_FHWC, sums_F2 = ops.double(y_NDHW.permute(0, 2, 3, 1).contiguous(), self.shift)
+        out = unfold_frames(out_FHWC.permute(0, 3, 1, 2), num_frames=x_BCTHW.shape[2])
+        return _with_sums(out, sums_F2)
 
 
 def _in_time(
     x_BCTHW: Tensor, taps_KCD: Tensor, bias_D: Tensor, *, stride: int = 1, repeat: bool = False
 ) -> Tensor:
     """`ops.causal_conv` of a video."""
-    y_BTLD, _ = ops.causal_conv(_rows(x_BCTHW), taps_KCD, bias_D, stride=stride, repeat=repeat)
-    return _video(y_BTLD, x_BCTHW.shape[3:])
+    y_BTLD, sums_F2 = ops.causal_conv(
+        _rows(x_BCTHW), taps_KCD, bias_D, stride=stride, repeat=repeat, wants_sums=True
+    )
+    return _with_sums(_video(y_BTLD, x_BCTHW.shape[3:]), sums_F2)
+
+
+def _with_sums(x_BCTHW: Tensor, sums_F2: Tensor | None) -> Tensor:
+    """Kept on the tensor itself: the plain network's code lies between here and the norm."""
+    x_BCTHW.frame_sums_F2 = sums_F2  # pyright: ignore[reportAttributeAccessIssue]
+    return x_BCTHW
+
+
+def _sums_of(x_BCTHW: Tensor) -> Tensor | None:
+    """What `_with_sums` kept; nothing of a tensor that was computed from such a one."""
+    return getattr(x_BCTHW, "frame_sums_F2", None)
 
 
 def _rows(x_BCTHW: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from infotok_core.fast.modules import (
     FastResBlock,
     FastUpsample,
 )
+from infotok_core.fast.pixels import FastPatcher, FastUnpatcher
 from infotok_core.fast.transformer import FastTransformerLayer
 from infotok_core.layers import (
     Downsample,
@@ -31,6 +32,7 @@ from infotok_core.layers import (
     Upsample,
 )
 from infotok_core.network import Network
+from infotok_core.patching import Patcher, Unpatcher
 
 __all__ = ["Recorded", "accelerate"]
 
@@ -69,6 +71,10 @@ def _fast(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
     match layer:
         case ResBlock():
             return FastResBlock(layer, dtype)
+        case Patcher():
+            return FastPatcher(layer, dtype)
+        case Unpatcher():
+            return FastUnpatcher(layer)
         case FrameNorm():
             return FastFrameNorm(layer)
         case TransformerLayer():

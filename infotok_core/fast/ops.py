@@ -80,21 +80,46 @@ def causal_conv(
     tile = {"BM": 128, "BN": min(widest, _power_of_two(outputs, least=16)), "BK": 64}
     across = -(-outputs // tile["BN"])
     has_sums = wants_sums and length % tile["BM"] == 0
-    partial_F = batch * frames if has_sums else 0
     partial_FS2 = torch.empty(
-        (partial_F, length // tile["BM"] * across, 2), dtype=torch.float32, device=x_BTLC.device
-    )
-    _kernels().causal_conv[(-(-rows // tile["BM"]) * across,)](
-        x_BTLC, weight_KCD, bias_D, x_BTLC if skip_BTLD is None else skip_BTLD, out_BTLD,
-        partial_FS2, rows, frames, frames_in, length, CIN=channels, COUT=outputs,
-        HAS_SKIP=skip_BTLD is not None, MOMENTS=has_sums, STRIDE=stride, REPEAT=repeat,
-        EVEN=rows % tile["BM"] == outputs % tile["BN"] == channels % tile["BK"] == 0,
-        GROUP=8, **tile, num_warps=8, num_stages=3,
+        (batch * frames if has_sums else 0, length // tile["BM"] * across, 2),
+        dtype=torch.float32, device=x_BTLC.device,
     )  # fmt: skip
+    tensors = [bias_D, x_BTLC if skip_BTLD is None else skip_BTLD, out_BTLD, partial_FS2]
+    sizes = [rows, frames, frames_in, length]
+    options = {
+        "CIN": channels, "COUT": outputs, "HAS_SKIP": skip_BTLD is not None, "MOMENTS": has_sums,
+        "STRIDE": stride, "REPEAT": repeat, "GROUP": 8, **tile,
+    }  # fmt: skip
+    _convolve(x_BTLC, weight_KCD, tensors, sizes, options)
     return out_BTLD, partial_FS2.sum(1) if has_sums else None
 
 
-def double(y_FHWD: Tensor, bias_C: Tensor) -> Tensor:
+def _convolve(
+    x_BTLC: Tensor,
+    weight_KCD: Tensor,
+    tensors: list[Tensor],
+    sizes: list[int],
+    options: dict[str, int],
+) -> None:
+    """By tiles where the card and the shape allow it; the arguments are those of the kernels."""
+    rows, _, _, length = sizes
+    height, width, step = options["BM"], options["BN"], options["BK"]
+    tiles = -(-rows // height) * -(-options["COUT"] // width)
+    even = options["COUT"] % width == options["CIN"] % step == 0
+    if even and length % height == 0 and _copies_tiles(x_BTLC, weight_KCD):
+        programs = min(tiles, torch.cuda.get_device_properties(x_BTLC.device).multi_processor_count)
+        _conv_kernels().causal_conv_of_tiles[(programs,)](
+            _tiles(x_BTLC, height, step), _tiles(weight_KCD, step, width), *tensors, *sizes,
+            **options, PROGRAMS=programs, num_warps=8, num_stages=4,
+        )  # fmt: skip
+        return
+    _conv_kernels().causal_conv[(tiles,)](
+        x_BTLC, weight_KCD, *tensors, *sizes, **options, EVEN=even and rows % height == 0,
+        num_warps=8, num_stages=3,
+    )  # fmt: skip
+
+
+def double(y_FHWD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
     """Pixels (2i + a, 2j + b) from what was made of them at (i + a, j + b), plus a bias.
 
     Args:
@@ -102,16 +127,20 @@ def double(y_FHWD: Tensor, bias_C: Tensor) -> Tensor:
         bias_C: float32.
 
     Returns:
-        ``[F, 2 H, 2 W, C]``.
+        ``[F, 2 H, 2 W, C]``, and what `norm_silu` takes as its sums.
     """
     frames, height, width, outputs = y_FHWD.shape
     height, width, channels = height - 1, width - 1, outputs // 4
     out = y_FHWD.new_empty((frames, 2 * height, 2 * width, channels))
-    _kernels().double[(-(-2 * width // 16), 2 * height, frames)](
-        y_FHWD, bias_C, out, height, width,
+    across = -(-2 * width // 16)
+    partial_FS2 = torch.empty(
+        (frames, 2 * height * across, 2), dtype=torch.float32, device=y_FHWD.device
+    )
+    _kernels().double[(across, 2 * height, frames)](
+        y_FHWD, bias_C, out, partial_FS2, height, width,
         CHANNELS=channels, PADDED=_power_of_two(channels), BM=16,
     )  # fmt: skip
-    return out
+    return out, partial_FS2.sum(1)
 
 
 def rotate(qkv_BNC: Tensor, turns_NE2: Tensor) -> Tensor:
@@ -188,6 +217,23 @@ def gate(x_BNC: Tensor) -> Tensor:
 
 def _power_of_two(number: int, *, least: int = 1) -> int:
     return max(least, 1 << (number - 1).bit_length())
+
+
+def _copies_tiles(*tensors: Tensor) -> bool:
+    """Whether the card's bulk copies take them: two bytes a value, at a multiple of 16 bytes."""
+    hopper = torch.cuda.get_device_capability(tensors[0].device) >= (9, 0)
+    return hopper and all(x.element_size() == 2 and x.data_ptr() % 16 == 0 for x in tensors)
+
+
+def _tiles(x: Tensor, height: int, width: int) -> Any:  # noqa: ANN401  Triton's descriptor
+    """Rows of the last dimension, to be copied by blocks."""
+    descriptors = importlib.import_module("triton.tools.tensor_descriptor")
+    return descriptors.TensorDescriptor.from_tensor(x.flatten(0, -2), [height, width])
+
+
+@functools.cache
+def _conv_kernels() -> Any:  # noqa: ANN401  a module that exists only beside a GPU
+    return importlib.import_module("infotok_core.fast.conv_kernels")
 
 
 @functools.cache

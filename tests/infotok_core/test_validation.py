@@ -35,7 +35,7 @@ def fit_last_layer(network: Network, clips_BTHWC: Tensor) -> None:
     optimizer = torch.optim.Adam(last.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()
-        shown = unpatch(last(features[0]), network.decoder.haar)
+        shown = unpatch(last(features[0]), network.decoder.unpatcher.matrix)
         (shown - video).square().mean().backward()
         optimizer.step()
 
@@ -50,7 +50,9 @@ def test_pixels_lie_between_minus_one_and_one():
 def test_an_error_too_small_to_be_seen_counts_as_100_db(toy_config: TokenizerConfig):
     network = build_network(toy_config, seed=3).eval()
     # Always twice as bright as white, and clamped: white exactly.
-    bands = patch(torch.full((1, 3, 5, 16, 16), 2.0), network.decoder.haar)[0, :, 0, 0, 0]
+    bands = patch(torch.full((1, 3, 5, 16, 16), 2.0), network.decoder.unpatcher.matrix)[
+        0, :, 0, 0, 0
+    ]
     with torch.no_grad():
         parameters = dict(network.decoder.conv_out.named_parameters())
         for parameter in parameters.values():
