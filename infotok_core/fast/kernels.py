@@ -136,13 +136,13 @@ def rotate(
 
 @triton.jit
 def pack(
-    q_ptr, k_ptr, v_ptr, q_bias_ptr, k_bias_ptr, out_ptr, rows, tokens, scale,
+    q_ptr, k_ptr, v_ptr, q_bias_ptr, k_bias_ptr, out_ptr, rows, tokens, q_scale, k_scale,
     QK_STRIDE: tl.constexpr, V_STRIDE: tl.constexpr, heads: tl.constexpr, HEAD: tl.constexpr,
     PAD: tl.constexpr, WIDTH: tl.constexpr, BM: tl.constexpr,
 ):  # fmt: skip
     """Heads apart, as `attend` wants them: ``out[3, B, heads, tokens, PAD]`` float16.
 
-    q is ``(q + bias) * scale``, k is ``k + bias``. WIDTH: heads * PAD, or the power of two above.
+    q and k are ``(x + bias) * scale``. WIDTH: heads * PAD, or the power of two above.
     A value narrower than PAD is followed by a 1, everything else by zeros.
     """
     which = tl.program_id(1)
@@ -156,13 +156,13 @@ def pack(
             q_ptr + row.to(tl.int64)[:, None] * QK_STRIDE + channel[None, :], mask=inside, other=0.0
         ).to(tl.float32)
         bias = tl.load(q_bias_ptr + channel, mask=(d < HEAD) & (head < heads), other=0.0)
-        y = (x + bias.to(tl.float32)[None, :]) * scale
+        y = (x + bias.to(tl.float32)[None, :]) * q_scale
     elif which == 1:
         x = tl.load(
             k_ptr + row.to(tl.int64)[:, None] * QK_STRIDE + channel[None, :], mask=inside, other=0.0
         ).to(tl.float32)
         bias = tl.load(k_bias_ptr + channel, mask=(d < HEAD) & (head < heads), other=0.0)
-        y = x + bias.to(tl.float32)[None, :]
+        y = (x + bias.to(tl.float32)[None, :]) * k_scale
     else:
         x = tl.load(
             v_ptr + row.to(tl.int64)[:, None] * V_STRIDE + channel[None, :], mask=inside, other=0.0

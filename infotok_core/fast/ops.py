@@ -158,11 +158,13 @@ def attend(
     head, length = width // heads, tokens // num_frames
     narrow = narrow_attention.is_for(q_BNC.device, head)
     pad = head if narrow else _power_of_two(head, least=16)
+    balance = narrow_attention.BALANCE if narrow else 1.0
     packed = torch.empty((3, batch, heads, tokens, pad), dtype=torch.float16, device=q_BNC.device)
     kernels.pack[(-(-batch * tokens // 16), 3)](
         q_BNC, k_BNC, v_BNC, bias_2C[0], bias_2C[1], packed, batch * tokens, tokens,
-        math.log2(math.e) / math.sqrt(head), QK_STRIDE=q_BNC.stride(1), V_STRIDE=v_BNC.stride(1),
-        heads=heads, HEAD=head, PAD=pad, WIDTH=_power_of_two(heads * pad), BM=16,
+        math.log2(math.e) / math.sqrt(head) * balance, 1 / balance,
+        QK_STRIDE=q_BNC.stride(1), V_STRIDE=v_BNC.stride(1), heads=heads, HEAD=head, PAD=pad,
+        WIDTH=_power_of_two(heads * pad), BM=16,
     )  # fmt: skip
     out_BNC = torch.empty((batch, tokens, width), dtype=q_BNC.dtype, device=q_BNC.device)
     if narrow:
