@@ -23,7 +23,11 @@ FILES = [
     if "__pycache__" not in path.parts
 ]
 # Builds of torch for CPUs bring no Triton; nobody imports these without asking for it.
-NEEDS_TRITON = {"infotok_core.fused_kernels", "infotok_core.fast.kernels"}
+NEEDS_TRITON = {
+    "infotok_core.fused_kernels",
+    "infotok_core.fast.attention_kernels",
+    "infotok_core.fast.kernels",
+}
 MODULES = [path for path in FILES if path.name not in ("__init__.py", "__main__.py")]
 
 
