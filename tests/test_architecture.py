@@ -25,6 +25,7 @@ FILES = [
 # Builds of torch for CPUs bring no Triton; nobody imports these without asking for it.
 NEEDS_TRITON = {
     "infotok_core.fused_kernels",
+    "infotok_core.fast.attention_kernels",
     "infotok_core.fast.conv_kernels",
     "infotok_core.fast.kernels",
     "infotok_core.fast.pixel_kernels",

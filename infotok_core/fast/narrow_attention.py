@@ -3,6 +3,9 @@
 Triton multiplies matrices in steps of 16, so heads of 8 waste half of every product, and it does
 not say which thread holds which score. Compiled on first use, in a second or so, by the NVRTC that
 comes with torch.
+
+Scores are float16: beyond 4096 (of base 2) their steps are too coarse for weights. Queries beyond
+4000, scale and log2(e) included, become infinite by `BALANCE`, and their results NaN.
 """
 
 from __future__ import annotations
@@ -14,9 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["HEAD", "attend", "is_for"]
+__all__ = ["BALANCE", "HEAD", "attend", "is_for"]
 
 HEAD = 8
+# What queries are multiplied and keys divided by. Half of the scores are products of queries times
+# 1/512, which float16 has in full only of queries from 2^-5 on; so from 2^-9 on, and of keys from
+# 2^-10 on. Below, a score may be off by 8 * 2^-20 times the largest key, or query.
+BALANCE = 16.0
 _TILES, _WARPS = 2, 4  # measured on an H100; docs/performance.md
 
 
@@ -36,7 +43,8 @@ def attend(packed_3BHN8: Tensor, out_BNC: Tensor, *, num_frames: int) -> None:
     """Block-causal attention: each query over the frames up to its own.
 
     Args:
-        packed_3BHN8: float16 queries (times the scale and log2(e)), keys and values; contiguous.
+        packed_3BHN8: float16 queries (times the scale, log2(e) and `BALANCE`), keys (divided by
+            `BALANCE`) and values; contiguous.
         out_BNC: Written; float16 or bfloat16, C = 8 H; contiguous.
         num_frames: Latent frames in N tokens.
     """

@@ -18,7 +18,7 @@ from torch import Tensor
 from infotok_core import fused
 from infotok_core.fast import narrow_attention
 
-__all__ = ["attend", "causal_conv", "double", "gate", "norm_silu", "rotate"]
+__all__ = ["attend", "causal_conv", "double", "gate", "norm_silu"]
 
 
 def norm_silu(
@@ -143,66 +143,61 @@ def double(y_FHWD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
     return out, partial_FS2.sum(1)
 
 
-def rotate(qkv_BNC: Tensor, turns_NE2: Tensor) -> Tensor:
-    """Turned q and k, ``[2, B, N, C/3]``.
-
-    Args:
-        qkv_BNC: Contiguous; q, k and v side by side.
-        turns_NE2: float32 cosines and sines of each position, E = D/2 pairs.
-    """
-    batch, tokens, triple = qkv_BNC.shape
-    width, rows = triple // 3, batch * tokens
-    out = qkv_BNC.new_empty((2, batch, tokens, width))
-    _kernels().rotate[(-(-rows // 8), 2)](
-        qkv_BNC, turns_NE2, out, rows, tokens,
-        WIDTH=width, HEAD=2 * turns_NE2.shape[1], STRIDE=triple,
-        PAIRS=_power_of_two(width // 2), BM=8,
-    )  # fmt: skip
-    return out
-
-
 def attend(
-    q_BNC: Tensor,
-    k_BNC: Tensor,
-    v_BNC: Tensor,
+    qkv_BNC: Tensor,
+    turns_NE2: Tensor,
+    weight_2CC: Tensor | None,
     bias_2C: Tensor,
     *,
     heads: int,
     num_frames: int,
 ) -> Tensor:
-    """`attention.block_causal_attention` on tokens as they lie, ``[B, N, C]``.
-
-    q and k may be parts of wider rows, as long as both have the same ones; so may v.
+    """`attention.block_causal_attention` on tokens as they lie, after the turns: ``[B, N, C/3]``.
 
     Args:
-        q_BNC: Queries.
-        k_BNC: Keys.
-        v_BNC: Values.
-        bias_2C: Added to queries and to keys first.
-        heads: Of C / heads channels each.
+        qkv_BNC: q, k and v side by side; contiguous.
+        turns_NE2: float32 cosines and sines of each position, E = D/2 pairs; contiguous.
+        weight_2CC: What turned q and turned k are multiplied by, from the right; contiguous. None
+            leaves them.
+        bias_2C: Added to them then; float32.
+        heads: Of D channels each.
         num_frames: Latent frames in the sequence.
     """
-    kernels = _kernels()
-    batch, tokens, width = q_BNC.shape
-    head, length = width // heads, tokens // num_frames
-    narrow = narrow_attention.is_for(q_BNC.device, head)
-    pad = head if narrow else _power_of_two(head, least=16)
-    packed = torch.empty((3, batch, heads, tokens, pad), dtype=torch.float16, device=q_BNC.device)
-    kernels.pack[(-(-batch * tokens // 16), 3)](
-        q_BNC, k_BNC, v_BNC, bias_2C[0], bias_2C[1], packed, batch * tokens, tokens,
-        math.log2(math.e) / math.sqrt(head), QK_STRIDE=q_BNC.stride(1), V_STRIDE=v_BNC.stride(1),
-        heads=heads, HEAD=head, PAD=pad, WIDTH=_power_of_two(heads * pad), BM=16,
-    )  # fmt: skip
-    out_BNC = torch.empty((batch, tokens, width), dtype=q_BNC.dtype, device=q_BNC.device)
-    if narrow:
+    batch, tokens, triple = qkv_BNC.shape
+    head, length = triple // 3 // heads, tokens // num_frames
+    out_BNC = qkv_BNC.new_empty((batch, tokens, triple // 3))
+    packed = _pack(qkv_BNC, turns_NE2, weight_2CC, bias_2C, heads)
+    if narrow_attention.is_for(qkv_BNC.device, head):
         narrow_attention.attend(packed, out_BNC, num_frames=num_frames)
         return out_BNC
     rows = min(32, _power_of_two(length, least=16))
-    kernels.attend[(num_frames * -(-length // rows), batch * heads)](
-        *packed, out_BNC, length, tokens, heads=heads, HEAD=head, PAD=pad,
-        BM=rows, BN=64, PAIRS=q_BNC.is_cuda, num_warps=rows // 16, num_stages=3,
+    _attention_kernels().attend[(num_frames * -(-length // rows), batch * heads)](
+        *packed, out_BNC, length, tokens, heads=heads, HEAD=head, PAD=packed.shape[-1],
+        BM=rows, BN=64, PAIRS=qkv_BNC.is_cuda, num_warps=rows // 16, num_stages=3,
     )  # fmt: skip
     return out_BNC
+
+
+def _pack(
+    qkv_BNC: Tensor, turns_NE2: Tensor, weight_2CC: Tensor | None, bias_2C: Tensor, heads: int
+) -> Tensor:
+    """What the kernels of attention take, ``[3, B, G, N, D or what it is padded to]`` float16."""
+    batch, tokens, triple = qkv_BNC.shape
+    rows, head = batch * tokens, triple // 3 // heads
+    narrow = narrow_attention.is_for(qkv_BNC.device, head)
+    pad = head if narrow else _power_of_two(head, least=16)
+    balance = narrow_attention.BALANCE if narrow else 1.0
+    packed = qkv_BNC.new_empty((3, batch, heads, tokens, pad), dtype=torch.float16)
+    # Whole heads to a tile; fixed, see kernels.
+    height, *tile = (32, 128, 128) if weight_2CC is None else (64, 128, 64)
+    width, step = (max(pad, min(n, _power_of_two(heads * pad, least=16))) for n in tile)
+    _attention_kernels().pack[(-(-rows // height) * 3 * -(-heads * pad // width),)](
+        qkv_BNC, turns_NE2, qkv_BNC if weight_2CC is None else weight_2CC, bias_2C, packed,
+        rows, tokens, math.log2(math.e) / math.sqrt(head) * balance, 1 / balance,
+        HEADS=heads, HEAD=head, PAD=pad, AGAIN=weight_2CC is not None,
+        BM=height, BN=width, BK=step, num_warps=4, num_stages=2 if pad <= 128 else 1,
+    )  # fmt: skip
+    return packed
 
 
 def gate(x_BNC: Tensor) -> Tensor:
@@ -239,3 +234,8 @@ def _conv_kernels() -> Any:  # noqa: ANN401  a module that exists only beside a 
 @functools.cache
 def _kernels() -> Any:  # noqa: ANN401  a module that exists only beside a GPU
     return importlib.import_module("infotok_core.fast.kernels")
+
+
+@functools.cache
+def _attention_kernels() -> Any:  # noqa: ANN401  as above
+    return importlib.import_module("infotok_core.fast.attention_kernels")

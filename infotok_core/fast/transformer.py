@@ -64,14 +64,13 @@ class FastTransformerLayer(nn.Module):
             num_frames: Latent frames in the sequence.
         """
         qkv_BNC = F.linear(_normed(self.attention_norm, x_BNC), self.weight, self.bias)
-        v_BNC = qkv_BNC.chunk(3, dim=-1)[2]
-        turned_2BNC = ops.rotate(qkv_BNC, turns_NE2)
-        if self.double_projection:
-            again = torch.bmm(turned_2BNC.flatten(1, 2), self.weight_again)
-            turned_2BNC = again.view(turned_2BNC.shape)
-        q_BNC, k_BNC = turned_2BNC
         y_BNC = ops.attend(
-            q_BNC, k_BNC, v_BNC, self.bias_again, heads=self.heads, num_frames=num_frames
+            qkv_BNC,
+            turns_NE2,
+            self.weight_again if self.double_projection else None,
+            self.bias_again,
+            heads=self.heads,
+            num_frames=num_frames,
         )
         x_BNC = x_BNC + self.out_proj(y_BNC)
         hidden = ops.gate(F.linear(_normed(self.ffn_norm, x_BNC), self.wide))

@@ -6,10 +6,14 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from infotok_core.checkpoint import Checkpoint, fingerprint
+from infotok_core.compressor import TransformerLayer
 from infotok_core.config import TokenizerConfig, TransformerConfig, published
+from infotok_core.fast import ops
 from infotok_core.fast.network import Recorded, accelerate
+from infotok_core.fast.transformer import FastTransformerLayer
 from infotok_core.network import Network, build_network
 from infotok_core.tokenizer import Tokenizer
 
@@ -105,6 +109,42 @@ def test_the_published_network_agrees_too():
     assert relative(fast.compress(fast.encode(video)), latent) < 2e-3
     codes = network.quantize(latent).codes_BCTHW
     assert relative(fast.decode_codes(codes), network.decode_codes(codes)) < 2e-3
+
+
+# Heads, channels, projections: heads of 8 have a kernel of their own.
+_LAYERS = [(32, 256, True), (12, 96, True), (12, 96, False), (1, 128, True)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("heads", "width", "twice"), _LAYERS)
+@torch.inference_mode()
+def test_a_layer_attends_as_the_plain_one_and_to_each_window_by_itself(
+    heads: int, width: int, twice: bool, dtype: torch.dtype
+):
+    torch.manual_seed(5)
+    config = TransformerConfig(
+        hidden=width, mlp_hidden=40, encoder_layers=1, decoder_layers=1, heads=heads,
+        init_std=width**-0.5, double_projection=twice,
+    )  # fmt: skip
+    plain = TransformerLayer(config)
+    plain.attention.mha.in_proj_bias.normal_(std=0.3)
+    plain = plain.cuda()
+    fast = FastTransformerLayer(plain, dtype).cuda()
+    # No tile of rows is full of one window.
+    x_BNC = torch.randn((3, 2 * 35, width), device="cuda")
+    angles = torch.rand((2 * 35, width // heads // 2), device="cuda") * 6
+    turns_NE2 = torch.stack([angles.cos(), angles.sin()], dim=-1)
+    qkv_BNC = F.linear(x_BNC.to(dtype), fast.weight, fast.bias)
+    weight = fast.weight_again if twice else None
+
+    def attended(qkv_BNC: torch.Tensor) -> torch.Tensor:
+        return ops.attend(qkv_BNC, turns_NE2, weight, fast.bias_again, heads=heads, num_frames=2)
+
+    exact = plain.attention(x_BNC, turns_NE2, num_frames=2)
+    found = F.linear(attended(qkv_BNC).float(), plain.attention.mha.out_proj.weight)
+    found += plain.attention.mha.out_proj.bias
+    assert relative(found, exact) < _BOUND[dtype]
+    assert torch.equal(attended(qkv_BNC[1:2]), attended(qkv_BNC)[1:2])
 
 
 def tokenizer(dtype: torch.dtype = torch.float16) -> Tokenizer:

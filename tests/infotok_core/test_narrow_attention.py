@@ -29,7 +29,9 @@ def packed(batch: int, heads: int, tokens: int, *, spread: float, seed: int = 0)
 def attended(parts: torch.Tensor, frames: int, dtype: torch.dtype = torch.float16) -> torch.Tensor:
     _, batch, heads, tokens, head = parts.shape
     out = torch.full((batch, tokens, heads * head), math.nan, dtype=dtype, device="cuda")
-    narrow_attention.attend(parts, out, num_frames=frames)
+    q, k, v = parts
+    balanced = torch.stack([q * narrow_attention.BALANCE, k / narrow_attention.BALANCE, v])
+    narrow_attention.attend(balanced, out, num_frames=frames)
     return out
 
 
@@ -65,6 +67,14 @@ def test_scores_that_keep_growing_or_falling_lose_no_weight(later: float):
     assert relative(attended(parts, 3), wanted(parts, 3)) < 1.5e-3
 
 
+@pytest.mark.parametrize("scale", [1 / 256, 256])
+def test_small_queries_of_large_keys_lose_no_bits_nor_do_large_ones_of_small(scale: float):
+    parts = packed(1, 2, 3000, spread=1.0)
+    parts[0] *= scale
+    parts[1] /= scale
+    assert relative(attended(parts, 3), wanted(parts, 3)) < 1.5e-3
+
+
 def test_one_key_far_above_all_others_is_all_that_is_seen():
     parts = packed(1, 1, 1024, spread=1.0)
     parts[0, ..., 0] = 4.0
@@ -78,6 +88,14 @@ def test_a_sample_s_result_is_the_same_in_any_batch_and_every_time():
     together = attended(parts, 2)
     assert torch.equal(attended(parts, 2), together)
     assert torch.equal(attended(parts[:, 2:3].contiguous(), 2), together[2:3])
+
+
+def test_queries_too_large_for_float16_show():
+    parts = packed(1, 1, 256, spread=1.0)
+    parts[0, 0, 0, 3, 0] = 1.1 * torch.finfo(torch.float16).max / narrow_attention.BALANCE
+    found = attended(parts, 1)
+    assert found[0, 3].isnan().all()
+    assert not found[0, 4:].isnan().any()
 
 
 def test_values_that_are_not_finite_show():
