@@ -189,13 +189,13 @@ def _pack(
     balance = narrow_attention.BALANCE if narrow else 1.0
     packed = qkv_BNC.new_empty((3, batch, heads, tokens, pad), dtype=torch.float16)
     # Whole heads to a tile; fixed, see kernels.
-    height, *tile = (32, 128, 128) if weight_2CC is None else (64, 128, 64)
+    height, *tile, warps = (32, 128, 128, 4) if weight_2CC is None else (128, 128, 32, 8)
     width, step = (max(pad, min(n, _power_of_two(heads * pad, least=16))) for n in tile)
     _attention_kernels().pack[(-(-rows // height) * 3 * -(-heads * pad // width),)](
         qkv_BNC, turns_NE2, qkv_BNC if weight_2CC is None else weight_2CC, bias_2C, packed,
         rows, tokens, math.log2(math.e) / math.sqrt(head) * balance, 1 / balance,
         HEADS=heads, HEAD=head, PAD=pad, AGAIN=weight_2CC is not None,
-        BM=height, BN=width, BK=step, num_warps=4, num_stages=2 if pad <= 128 else 1,
+        BM=height, BN=width, BK=step, num_warps=warps, num_stages=3 if pad <= 64 else 1,
     )  # fmt: skip
     return packed
 
