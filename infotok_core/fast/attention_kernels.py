@@ -7,7 +7,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["attend", "pack"]
+__all__ = ["attend", "attend_in_time", "pack", "softmax"]
 
 
 @triton.jit
@@ -186,3 +186,41 @@ def attend(
         y.to(out_ptr.dtype.element_ty),
         mask=inside & (d < HEAD)[None, :],
     )
+
+
+@triton.jit
+def softmax(score_ptr, out_ptr, length, PADDED: tl.constexpr):
+    """Of each row of float32 scores, rounded to what ``out`` is."""
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.arange(0, PADDED)
+    score = tl.load(score_ptr + row * length + column, mask=column < length, other=-float("inf"))
+    weight = tl.exp(score - tl.max(score, 0))
+    weight = weight / tl.sum(weight, 0)
+    place = out_ptr + row * length + column
+    tl.store(place, weight.to(out_ptr.dtype.element_ty), mask=column < length)
+
+
+@triton.jit
+def attend_in_time(
+    q_ptr, k_ptr, v_ptr, out_ptr, frames, length, scale,
+    WIDTH: tl.constexpr, PADDED: tl.constexpr, FRAMES: tl.constexpr,
+):  # fmt: skip
+    """Attention of a pixel to itself in its own and earlier frames; a program a pixel.
+
+    q, k, v and out are (B, frames, length, WIDTH). FRAMES and PADDED: frames and WIDTH, or the
+    powers of two above them, 16 at least.
+    """
+    pixel = tl.program_id(0)
+    t, d = tl.arange(0, FRAMES), tl.arange(0, PADDED)
+    first = (pixel // length).to(tl.int64) * frames * length + pixel % length
+    place = (first + t * length)[:, None] * WIDTH + d[None, :]
+    inside = (t < frames)[:, None] & (d < WIDTH)[None, :]
+    q = tl.load(q_ptr + place, mask=inside, other=0.0)
+    k = tl.load(k_ptr + place, mask=inside, other=0.0)
+    v = tl.load(v_ptr + place, mask=inside, other=0.0)
+    score = tl.dot(q, tl.trans(k)) * scale
+    score = tl.where(t[None, :] <= t[:, None], score, -float("inf"))
+    weight = tl.exp(score - tl.max(score, 1)[:, None])
+    weight = weight / tl.sum(weight, 1)[:, None]
+    y = tl.dot(weight.to(v.dtype), v)
+    tl.store(out_ptr + place, y.to(out_ptr.dtype.element_ty), mask=inside)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["double", "gate"]
+__all__ = ["add_norm", "double", "gate"]
 
 
 @triton.jit
@@ -58,3 +58,25 @@ def gate(x_ptr, out_ptr, rows, WIDTH: tl.constexpr, PADDED: tl.constexpr, BM: tl
         y.to(out_ptr.dtype.element_ty),
         mask=inside,
     )
+
+
+@triton.jit
+def add_norm(
+    x_ptr, y_ptr, weight_ptr, sum_ptr, out_ptr, rows, eps,
+    WIDTH: tl.constexpr, PADDED: tl.constexpr, ADDS: tl.constexpr, BM: tl.constexpr,
+):  # fmt: skip
+    """Root-mean-square norm of rows of x, or of ``sum = x + y`` if ADDS, rounded first."""
+    row = (tl.program_id(0) * BM + tl.arange(0, BM)).to(tl.int64)
+    column = tl.arange(0, PADDED)
+    inside = (row < rows)[:, None] & (column < WIDTH)[None, :]
+    place = row[:, None] * WIDTH + column[None, :]
+    x = tl.load(x_ptr + place, mask=inside, other=0.0)
+    if ADDS:
+        y = tl.load(y_ptr + place, mask=inside, other=0.0)
+        x = (x.to(tl.float32) + y.to(tl.float32)).to(x.dtype)
+        tl.store(sum_ptr + place, x, mask=inside)
+    wide = x.to(tl.float32)
+    scale = tl.rsqrt(tl.sum(wide * wide, 1) / WIDTH + eps)
+    weight = tl.load(weight_ptr + column, mask=column < WIDTH, other=0.0).to(tl.float32)
+    normed = wide * scale[:, None] * weight[None, :]
+    tl.store(out_ptr + place, normed.to(out_ptr.dtype.element_ty), mask=inside)

@@ -23,6 +23,7 @@ from infotok_core.fast.folding import (
     then,
     through,
 )
+from infotok_core.fast.rows import rows_of, video_of
 from infotok_core.layers import (
     Downsample,
     FrameNorm,
@@ -62,9 +63,9 @@ class FastFrameNorm(nn.Module):
         """Same shape; see `FrameNorm`. The sums of the frames spare a pass over them."""
         sums_F2 = _sums_of(x_BCTHW) if sums_F2 is None else sums_F2
         y_BTLC = ops.norm_silu(
-            _rows(x_BCTHW), self.weight, self.bias, sums_F2, eps=self.eps, silu=silu
+            rows_of(x_BCTHW), self.weight, self.bias, sums_F2, eps=self.eps, silu=silu
         )
-        return _video(y_BTLC, x_BCTHW.shape[3:])
+        return video_of(y_BTLC, x_BCTHW.shape[3:])
 
 
 class FastResBlock(nn.Module):
@@ -110,11 +111,11 @@ class FastConvolutions(nn.Module):
         h_BDTHW = unfold_frames(
             F.conv2d(folded, self.kernel, padding=1), num_frames=x_BCTHW.shape[2]
         )
-        skip = None if skip_BDTHW is None else _rows(skip_BDTHW)
+        skip = None if skip_BDTHW is None else rows_of(skip_BDTHW)
         y_BTLD, sums_F2 = ops.causal_conv(
-            _rows(h_BDTHW), self.taps, self.bias, skip, wants_sums=wants_sums
+            rows_of(h_BDTHW), self.taps, self.bias, skip, wants_sums=wants_sums
         )
-        return _video(y_BTLD, x_BCTHW.shape[3:]), sums_F2
+        return video_of(y_BTLD, x_BCTHW.shape[3:]), sums_F2
 
 
 class FastPointwise(nn.Module):
@@ -230,9 +231,9 @@ def _in_time(
 ) -> Tensor:
     """`ops.causal_conv` of a video."""
     y_BTLD, sums_F2 = ops.causal_conv(
-        _rows(x_BCTHW), taps_KCD, bias_D, stride=stride, repeat=repeat, wants_sums=True
+        rows_of(x_BCTHW), taps_KCD, bias_D, stride=stride, repeat=repeat, wants_sums=True
     )
-    return _with_sums(_video(y_BTLD, x_BCTHW.shape[3:]), sums_F2)
+    return _with_sums(video_of(y_BTLD, x_BCTHW.shape[3:]), sums_F2)
 
 
 def _with_sums(x_BCTHW: Tensor, sums_F2: Tensor | None) -> Tensor:
@@ -244,13 +245,3 @@ def _with_sums(x_BCTHW: Tensor, sums_F2: Tensor | None) -> Tensor:
 def _sums_of(x_BCTHW: Tensor) -> Tensor | None:
     """What `_with_sums` kept; nothing of a tensor that was computed from such a one."""
     return getattr(x_BCTHW, "frame_sums_F2", None)
-
-
-def _rows(x_BCTHW: Tensor) -> Tensor:
-    """``[B, T, H * W, C]``, contiguous."""
-    return x_BCTHW.permute(0, 2, 3, 4, 1).contiguous().flatten(2, 3)
-
-
-def _video(x_BTLC: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Undo `_rows`."""
-    return x_BTLC.unflatten(2, size).permute(0, 4, 1, 2, 3)

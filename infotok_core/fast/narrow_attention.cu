@@ -11,8 +11,8 @@
 typedef unsigned int u32;
 typedef unsigned short u16;
 
-constexpr int kKeys = 128;   // of a block of keys and values in shared memory
-constexpr int kStages = 4;   // such blocks, on their way or in use
+constexpr int kKeys = 256;   // of a block of keys and values in shared memory
+constexpr int kStages = 3;   // such blocks, on their way or in use
 // Pairs of float16.
 constexpr u32 kNone = 0xFC00FC00u;      // minus infinity
 constexpr u32 kOnes = 0x3C003C00u;      // 1

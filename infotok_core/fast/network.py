@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from infotok_core import fused
+from infotok_core.attention import SpatialAttention, TemporalAttention
 from infotok_core.compressor import TransformerLayer
+from infotok_core.fast.cnn_attention import FastSpatialAttention, FastTemporalAttention
 from infotok_core.fast.modules import (
     FastConvolutions,
     FastDownsample,
@@ -77,6 +79,10 @@ def _fast(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
             return FastUnpatcher(layer)
         case FrameNorm():
             return FastFrameNorm(layer)
+        case SpatialAttention():
+            return FastSpatialAttention(layer)
+        case TemporalAttention():
+            return FastTemporalAttention(layer)
         case TransformerLayer():
             return FastTransformerLayer(layer, dtype)
         case Downsample() if layer.temporal or layer.spatial:

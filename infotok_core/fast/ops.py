@@ -18,7 +18,17 @@ from torch import Tensor
 from infotok_core import fused
 from infotok_core.fast import narrow_attention
 
-__all__ = ["attend", "causal_conv", "double", "gate", "norm_silu"]
+__all__ = [
+    "add_norm",
+    "attend",
+    "attend_in_time",
+    "causal_conv",
+    "double",
+    "gate",
+    "norm",
+    "norm_silu",
+    "softmax",
+]
 
 
 def norm_silu(
@@ -108,12 +118,12 @@ def _convolve(
     even = options["COUT"] % width == options["CIN"] % step == 0
     if even and length % height == 0 and _copies_tiles(x_BTLC, weight_KCD):
         programs = min(tiles, torch.cuda.get_device_properties(x_BTLC.device).multi_processor_count)
-        _conv_kernels().causal_conv_of_tiles[(programs,)](
+        _kernels("conv_kernels").causal_conv_of_tiles[(programs,)](
             _tiles(x_BTLC, height, step), _tiles(weight_KCD, step, width), *tensors, *sizes,
             **options, PROGRAMS=programs, num_warps=8, num_stages=4,
         )  # fmt: skip
         return
-    _conv_kernels().causal_conv[(tiles,)](
+    _kernels("conv_kernels").causal_conv[(tiles,)](
         x_BTLC, weight_KCD, *tensors, *sizes, **options, EVEN=even and rows % height == 0,
         num_warps=8, num_stages=3,
     )  # fmt: skip
@@ -171,7 +181,7 @@ def attend(
         narrow_attention.attend(packed, out_BNC, num_frames=num_frames)
         return out_BNC
     rows = min(32, _power_of_two(length, least=16))
-    _attention_kernels().attend[(num_frames * -(-length // rows), batch * heads)](
+    _kernels("attention_kernels").attend[(num_frames * -(-length // rows), batch * heads)](
         *packed, out_BNC, length, tokens, heads=heads, HEAD=head, PAD=packed.shape[-1],
         BM=rows, BN=64, PAIRS=qkv_BNC.is_cuda, num_warps=rows // 16, num_stages=3,
     )  # fmt: skip
@@ -189,15 +199,42 @@ def _pack(
     balance = narrow_attention.BALANCE if narrow else 1.0
     packed = qkv_BNC.new_empty((3, batch, heads, tokens, pad), dtype=torch.float16)
     # Whole heads to a tile; fixed, see kernels.
-    height, *tile, warps = (32, 128, 128, 4) if weight_2CC is None else (128, 128, 32, 8)
+    height, *tile, warps = (32, 128, 128, 4) if weight_2CC is None else (64, 128, 32, 4)
     width, step = (max(pad, min(n, _power_of_two(heads * pad, least=16))) for n in tile)
-    _attention_kernels().pack[(-(-rows // height) * 3 * -(-heads * pad // width),)](
+    _kernels("attention_kernels").pack[(-(-rows // height) * 3 * -(-heads * pad // width),)](
         qkv_BNC, turns_NE2, qkv_BNC if weight_2CC is None else weight_2CC, bias_2C, packed,
         rows, tokens, math.log2(math.e) / math.sqrt(head) * balance, 1 / balance,
         HEADS=heads, HEAD=head, PAD=pad, AGAIN=weight_2CC is not None,
         BM=height, BN=width, BK=step, num_warps=warps, num_stages=3 if pad <= 64 else 1,
     )  # fmt: skip
     return packed
+
+
+def softmax(score_FLL: Tensor, dtype: torch.dtype) -> Tensor:
+    """Of each row of float32 scores; contiguous."""
+    out = torch.empty_like(score_FLL, dtype=dtype)
+    length = score_FLL.shape[-1]
+    _kernels("attention_kernels").softmax[(score_FLL.numel() // length,)](
+        score_FLL, out, length, PADDED=_power_of_two(length)
+    )
+    return out
+
+
+def attend_in_time(q_BTLC: Tensor, k_BTLC: Tensor, v_BTLC: Tensor) -> Tensor:
+    """Attention of each pixel to itself, in its own frame and those before; contiguous.
+
+    Args:
+        q_BTLC: Queries; at most a few dozen frames, which a program holds at once.
+        k_BTLC: Keys.
+        v_BTLC: Values.
+    """
+    batch, frames, length, width = q_BTLC.shape
+    out = torch.empty_like(q_BTLC)
+    _kernels("attention_kernels").attend_in_time[(batch * length,)](
+        q_BTLC, k_BTLC, v_BTLC, out, frames, length, 1 / math.sqrt(width), WIDTH=width,
+        PADDED=_power_of_two(width, least=16), FRAMES=_power_of_two(frames, least=16), num_warps=8,
+    )  # fmt: skip
+    return out
 
 
 def gate(x_BNC: Tensor) -> Tensor:
@@ -208,6 +245,31 @@ def gate(x_BNC: Tensor) -> Tensor:
         x_BNC, out, rows, WIDTH=width, PADDED=_power_of_two(width), BM=8
     )
     return out
+
+
+def norm(x_BNC: Tensor, weight_C: Tensor, *, eps: float) -> Tensor:
+    """Root-mean-square norm over channels; contiguous."""
+    return _add_norm(x_BNC, None, weight_C, eps)[1]
+
+
+def add_norm(
+    x_BNC: Tensor, y_BNC: Tensor, weight_C: Tensor, *, eps: float
+) -> tuple[Tensor, Tensor]:
+    """``x + y`` and `norm` of it, in one pass; contiguous."""
+    return _add_norm(x_BNC, y_BNC, weight_C, eps)
+
+
+def _add_norm(
+    x_BNC: Tensor, y_BNC: Tensor | None, weight_C: Tensor, eps: float
+) -> tuple[Tensor, Tensor]:
+    rows, width = x_BNC.shape[:-1].numel(), x_BNC.shape[-1]
+    adds = y_BNC is not None
+    total, out = torch.empty_like(x_BNC) if adds else x_BNC, torch.empty_like(x_BNC)
+    _kernels().add_norm[(-(-rows // 8),)](
+        x_BNC, y_BNC if adds else x_BNC, weight_C, total, out, rows, eps,
+        WIDTH=width, PADDED=_power_of_two(width), ADDS=adds, BM=8,
+    )  # fmt: skip
+    return total, out
 
 
 def _power_of_two(number: int, *, least: int = 1) -> int:
@@ -227,15 +289,5 @@ def _tiles(x: Tensor, height: int, width: int) -> Any:  # noqa: ANN401  Triton's
 
 
 @functools.cache
-def _conv_kernels() -> Any:  # noqa: ANN401  a module that exists only beside a GPU
-    return importlib.import_module("infotok_core.fast.conv_kernels")
-
-
-@functools.cache
-def _kernels() -> Any:  # noqa: ANN401  a module that exists only beside a GPU
-    return importlib.import_module("infotok_core.fast.kernels")
-
-
-@functools.cache
-def _attention_kernels() -> Any:  # noqa: ANN401  as above
-    return importlib.import_module("infotok_core.fast.attention_kernels")
+def _kernels(module: str = "kernels") -> Any:  # noqa: ANN401  a module that exists only beside a GPU
+    return importlib.import_module(f"infotok_core.fast.{module}")

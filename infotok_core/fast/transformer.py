@@ -7,8 +7,6 @@ Shapes: B windows, N tokens, C channels, E rotary pairs.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,7 +61,9 @@ class FastTransformerLayer(nn.Module):
             turns_NE2: float32, cosine then sine.
             num_frames: Latent frames in the sequence.
         """
-        qkv_BNC = F.linear(_normed(self.attention_norm, x_BNC), self.weight, self.bias)
+        first, second = self.attention_norm, self.ffn_norm
+        normed_BNC = ops.norm(x_BNC, first.weight, eps=first.eps)
+        qkv_BNC = F.linear(normed_BNC, self.weight, self.bias)
         y_BNC = ops.attend(
             qkv_BNC,
             turns_NE2,
@@ -72,12 +72,7 @@ class FastTransformerLayer(nn.Module):
             heads=self.heads,
             num_frames=num_frames,
         )
-        x_BNC = x_BNC + self.out_proj(y_BNC)
-        hidden = ops.gate(F.linear(_normed(self.ffn_norm, x_BNC), self.wide))
+        x_BNC, normed_BNC = ops.add_norm(x_BNC, self.out_proj(y_BNC), second.weight, eps=second.eps)
+        hidden = ops.gate(F.linear(normed_BNC, self.wide))
         x_BNC.flatten(0, 1).addmm_(hidden.flatten(0, 1), self.narrow)
         return x_BNC
-
-
-def _normed(norm: nn.Module, x_BNC: Tensor) -> Tensor:
-    weight = cast(Tensor, norm.weight)
-    return F.rms_norm(x_BNC, weight.shape, weight, cast(float, norm.eps))
