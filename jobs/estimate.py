@@ -79,5 +79,6 @@ def _estimate(
             windows_per_video=windows,
             windows_per_s=clips_per_s,
             clock=time.perf_counter,
+            cpu_clock=time.process_time,
             say=lambda line: click.echo(line, err=True),
         )

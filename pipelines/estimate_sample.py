@@ -5,6 +5,7 @@ Shapes: N windows, T frames, H rows, W columns, C = 3.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +24,8 @@ from pipelines.sources import source_url
 from pipelines.storage import storage_options
 from schemas.failures import FailureReason
 from schemas.ids import WINDOWS_PER_UNIT, video_id
-from schemas.windows import StreamFacts, WindowAnalysis
+from schemas.units import encode_unit
+from schemas.windows import StreamFacts, WindowAnalysis, WindowSpan
 
 __all__ = ["WINDOWS_HELD", "SampleAnalysis", "SampledVideo", "decode_sample"]
 
@@ -46,7 +48,7 @@ class SampledVideo:
         failure: Why it would be set aside.
         kept: Windows whose frames wait to be analysed.
         analysed: What the tokenizer said of them.
-        unit_bytes: Of the unit objects that would hold them.
+        stored_bytes: Of these in unit objects, without what each object has once.
     """
 
     item: ListedObject
@@ -58,17 +60,32 @@ class SampledVideo:
     failure: FailureReason | None = None
     kept: list[DecodedWindow] = field(default_factory=list)
     analysed: list[WindowAnalysis] = field(default_factory=list)
-    unit_bytes: int = 0
+    stored_bytes: int = 0
 
     @property
     def video(self) -> str:
         """Its id."""
         return video_id(self.item[0])
 
+    @property
+    def share(self) -> float:
+        """How often the analysed windows would have to be there to be all; 0 if there are none."""
+        analysed = sum(window.codes.size for window in self.analysed)
+        return self.positions / analysed if analysed else 0.0
+
+    @property
+    def unit_bytes(self) -> float:
+        """Of the unit objects that would hold all of its windows."""
+        if not self.analysed:
+            return 0.0
+        return (
+            -(-self.windows // WINDOWS_PER_UNIT) * _around_unit() + self.share * self.stored_bytes
+        )
+
     def set_aside(self, reason: FailureReason) -> None:
         """Nothing of it will be in the corpus."""
         self.failure = reason
-        self.windows = self.positions = self.unit_bytes = 0
+        self.windows = self.positions = self.stored_bytes = 0
         self.kept, self.analysed, self.duration_s = [], [], 0.0
 
 
@@ -178,7 +195,7 @@ class SampleAnalysis:
                 video.set_aside(result.failure.reason)
             elif video.failure is None:
                 video.analysed += result.windows
-                video.unit_bytes += len(result.data)
+                video.stored_bytes += len(result.data) - _around_unit()
 
 
 def _units(video: SampledVideo) -> Iterator[DecodedUnit]:
@@ -193,6 +210,17 @@ def _units(video: SampledVideo) -> Iterator[DecodedUnit]:
             spans=tuple(window.span for window in windows),
             frames_NTHWC=np.stack([window.frames_THWC for window in windows]),
         )
+
+
+@functools.cache
+def _around_unit() -> int:
+    """Bytes of a unit object that holds next to nothing: one window of one token."""
+    span = WindowSpan(
+        window_index=0, start_frame=0, num_frames=1, start_time_s=0.0, end_time_s=0.0
+    )  # fmt: skip
+    codes, information = np.zeros((1, 1, 1), np.uint16), np.zeros((1, 1, 1), np.float16)
+    window = WindowAnalysis(span=span, codes=codes, information=information)
+    return len(encode_unit([window], video="0" * 32, unit_index=0, tokenizer="0" * 64))
 
 
 def _first_window(unit: DecodedUnit) -> DecodedUnit:
