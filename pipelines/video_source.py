@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 
 from pipelines.config import DecodeLimits
 from pipelines.damage import FFmpegLog, VideoError, reason_in_log
+from pipelines.store_options import one_request
 from schemas.failures import FailureReason, FailureStage
 
 __all__ = ["NamelessFile", "VideoBytes", "open_bytes", "open_container", "open_stream"]
@@ -138,7 +139,7 @@ def open_bytes(
         found = size if size is not None else int(filesystem.info(path)["size"])
         _check_size(found, size, max_bytes)
         if found <= _WHOLE_BYTES:
-            data = filesystem.cat_file(path)
+            data = filesystem.cat_file(path, **one_request(url))
             _check_size(len(data), size, max_bytes)
             return VideoBytes(NamelessFile(io.BytesIO(data)), len(data), cheap_seeks=True)
         file = filesystem.open(path, "rb", block_size=_READAHEAD_BYTES, cache_type="readahead")
