@@ -114,6 +114,7 @@ def _require_used(assignments: Iterable[str]) -> None:
 
 
 def _on_cluster(job: TrainingJob, device: Literal["cpu", "cuda"], workers: int) -> TrainingResult:
+    from jobs.cluster import named_cluster
     from jobs.engine import engine
     from pipelines.training_cluster import train_on_cluster
 
@@ -122,7 +123,7 @@ def _on_cluster(job: TrainingJob, device: Literal["cpu", "cuda"], workers: int) 
             World(size=workers).share(stage.batch_size)
         except ValueError as error:
             raise click.UsageError(f"--workers {workers}: stage {number}: {error}") from error
-    own = "RAY_ADDRESS" not in os.environ
+    own = named_cluster() is None
     with engine() as control:
         result = train_on_cluster(job, device=device, workers=workers, stop=control.stop, own=own)
         if control.stop.is_set() and not result.finished:

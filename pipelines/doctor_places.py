@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,14 @@ from pipelines.sources import open_source, source_url
 from pipelines.storage import Store
 from pipelines.wording import compact
 
-__all__ = ["check_disk", "check_scratch", "check_shared_memory", "check_source", "check_store"]
+__all__ = [
+    "check_disk",
+    "check_scratch",
+    "check_shared",
+    "check_shared_memory",
+    "check_source",
+    "check_store",
+]
 
 _T = TypeVar("_T")
 _WINDOW_BYTES = 50_000
@@ -72,11 +80,25 @@ def check_source(url: str, config: RunConfig, *, at_most: int) -> tuple[int | No
     return count, finding
 
 
+def check_shared(source: str | None, stores: dict[str, Store], *, nodes: int) -> Finding | None:
+    """Whether all nodes can reach what is asked for; None where there is nothing to say."""
+    places = [] if source is None else [Store(source)]
+    folders = [store.url for store in (*places, *stores.values()) if store.local]
+    if nodes < 2 or not folders:
+        return None
+    what = f"the cluster has {nodes} nodes, and of this machine are {', '.join(folders)}"
+    return doubtful("shared", what, "all nodes must see them under the same path; or use a bucket")
+
+
 def check_store(name: str, store: Store, *, single_writer: bool) -> Finding:
     """Whether it can be written to, and a name is taken only once."""
 
     def write() -> None:
         check_reachable(store)
+        with _no_folders_left(store):
+            probe()
+
+    def probe() -> None:
         try:
             store.check_conditional_writes()
         except StorageError:
@@ -96,6 +118,23 @@ def check_store(name: str, store: Store, *, single_writer: bool) -> Finding:
         )
     how = "only one writer" if single_writer else "a name is taken only once"
     return _tried(name, write, lambda _: f"{store.url} can be written to, {how}", advice)
+
+
+@contextmanager
+def _no_folders_left(store: Store) -> Generator[None]:
+    """To write a probe makes the folders above it."""
+    if not store.local:
+        yield
+        return
+    folder = Path(store.url)
+    before = _there(folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            while folder != before:
+                folder.rmdir()
+                folder = folder.parent
 
 
 def _tried(name: str, check: Callable[[], _T], told: Callable[[_T], str], advice: str) -> Finding:
