@@ -114,7 +114,7 @@ def estimate(
         [video.item[1] for video in videos], total_bytes=head.num_bytes, total_videos=head.videos
     )
     kept = SampledRows(videos, config, identity, num_listed=head.videos)
-    reasons = Counter(str(video.failure) for video in videos if video.failure is not None)
+    reasons = Counter(str(video.failure.reason) for video in videos if video.failure)
     return Estimate(
         videos=head.videos,
         source_bytes=head.num_bytes,
@@ -141,7 +141,8 @@ def _analysed(
     waiting: list[SampledVideo] = []
     for video in decoded:
         videos.append(video)
-        what = video.failure or f"{video.windows} windows"
+        failure = video.failure
+        what = f"{failure.reason}, {failure.detail}" if failure else f"{video.windows} windows"
         say(f"{len(videos)}/{count} {video.item[0]}: {what} ({video.decode_s:.1f} s)")
         waiting.append(video)
         # As they come: the frames of a large sample do not fit in memory.

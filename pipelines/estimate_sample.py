@@ -22,7 +22,7 @@ from pipelines.records import DecodedUnit
 from pipelines.sorted_listing import ListedObject
 from pipelines.sources import source_url
 from pipelines.storage import storage_options
-from schemas.failures import FailureReason
+from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.ids import WINDOWS_PER_UNIT, video_id
 from schemas.units import encode_unit
 from schemas.windows import StreamFacts, WindowAnalysis, WindowSpan
@@ -31,6 +31,10 @@ __all__ = ["WINDOWS_HELD", "SampleAnalysis", "SampledVideo", "decode_sample"]
 
 WINDOWS_HELD = 32
 """When so many windows wait they are analysed: of 33x256x256 each is 6.5 MB."""
+
+_TOO_SHORT = Failure(
+    reason=FailureReason.TOO_SHORT, stage=FailureStage.DECODE, detail="holds no window"
+)
 
 Clock = Callable[[], float]
 
@@ -45,7 +49,7 @@ class SampledVideo:
         positions: Their tokens at full rate.
         duration_s: From its first to its last sampled frame.
         decode_s: Seconds that one decoding process was busy.
-        failure: Why it would be set aside.
+        failure: Why it would be set aside, and in which words.
         kept: Windows whose frames wait to be analysed.
         analysed: What the tokenizer said of them.
         stored_bytes: Of these in unit objects, without what each object has once.
@@ -57,7 +61,7 @@ class SampledVideo:
     positions: int = 0
     duration_s: float = 0.0
     decode_s: float = 0.0
-    failure: FailureReason | None = None
+    failure: Failure | None = None
     kept: list[DecodedWindow] = field(default_factory=list)
     analysed: list[WindowAnalysis] = field(default_factory=list)
     stored_bytes: int = 0
@@ -82,9 +86,9 @@ class SampledVideo:
             -(-self.windows // WINDOWS_PER_UNIT) * _around_unit() + self.share * self.stored_bytes
         )
 
-    def set_aside(self, reason: FailureReason) -> None:
+    def set_aside(self, failure: Failure) -> None:
         """Nothing of it will be in the corpus."""
-        self.failure = reason
+        self.failure = failure
         self.windows = self.positions = self.stored_bytes = 0
         self.kept, self.analysed, self.duration_s = [], [], 0.0
 
@@ -118,11 +122,11 @@ def decode_sample(
             try:
                 _decode(video, decoder.windows(request), shape, windows_per_video)
             except DecodeError as error:
-                video.set_aside(error.failure.reason)
+                video.set_aside(error.failure)
             else:
                 video.facts = decoder.facts
                 if not video.windows:
-                    video.set_aside(FailureReason.TOO_SHORT)
+                    video.set_aside(_TOO_SHORT)
             video.decode_s = clock() - began
             yield video
 
@@ -192,7 +196,7 @@ class SampleAnalysis:
         self._slots += _slots(units, self._batch)
         for (video, _), result in zip(part, results, strict=True):
             if result.failure is not None:
-                video.set_aside(result.failure.reason)
+                video.set_aside(result.failure)
             elif video.failure is None:
                 video.analysed += result.windows
                 video.stored_bytes += len(result.data) - _around_unit()

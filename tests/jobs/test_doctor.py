@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,16 @@ def test_a_cluster_that_cannot_be_joined_is_one_finding_and_ends_a_run(
     assert {"codecs", "weights", "scratch"} <= set(found)
     with pytest.raises(PipelineError, match=said), engine():
         pass
+
+
+def test_a_tar_of_videos_is_no_input_and_it_is_said_what_to_do(tmp_path: Path):
+    write_video(tmp_path / "a.mp4", 9)
+    shutil.make_archive(str(tmp_path / "tars" / "shard-000"), "tar", tmp_path, "a.mp4")
+    result = doctor(tmp_path / "tars", "--checkpoint", "/nowhere", "--json")
+    found = {finding["name"]: finding for finding in json.loads(result.stdout)}
+    assert found["input"]["verdict"] == "look"
+    assert "shard-000.tar is a tar archive" in found["input"]["what"]
+    assert "unpack" in found["input"]["advice"]
 
 
 def test_folders_of_this_machine_are_named_if_the_cluster_has_others(tmp_path: Path):

@@ -158,7 +158,9 @@ def test_nothing_but_broken_files_gives_no_tokens(folder: Path, tmp_path: Path):
     assert found["reasons"] == {"NOT_A_VIDEO": 1}
     assert found["totals"]["tokens"]["value"] == 0
     assert found["windows_per_s"] is None
-    assert "would be set aside: 1 NOT_A_VIDEO" in estimate(tmp_path).stdout
+    text = estimate(tmp_path)
+    assert "would be set aside: 1 NOT_A_VIDEO" in text.stdout
+    assert "a.mp4: NOT_A_VIDEO, no demuxer recognises the bytes" in text.stderr
 
 
 def test_one_video_tells_nothing_of_others_but_all_of_itself(folder: Path, tmp_path: Path):
