@@ -90,6 +90,8 @@ def train(
         recipe = load_recipe(recipe_file)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if perceptual and not recipe.is_perceptual:
+        raise click.UsageError("--perceptual: no stage has a perceptual_weight")
     job = TrainingJob(
         input_url=input_url, output=output.absolute(), recipe=recipe, config=config_from(options),
         init=init, base=base, validation=validation, validation_windows=validation_windows,

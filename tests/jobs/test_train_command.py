@@ -406,6 +406,7 @@ def test_a_log_line_cut_short_is_dropped(
         (("--set", "tokenizer.dtype=float16"), "everything else is said by the recipe"),
         (("--validation-windows", "0"), "--validation-windows"),
         (("--max-minutes", "-1"), "--max-minutes"),
+        (("--perceptual", __file__), "--perceptual: no stage has a perceptual_weight"),
         (("--workers", "3"), "--workers 3: stage 1: batch_size 2 is not a multiple of 3"),
     ],
 )
