@@ -79,7 +79,7 @@ def test_bytes_from_some_windows_of_every_video_are_an_estimate_and_a_good_one(f
     options = ("--sample", 100, "--rate", 0.25, "--set", "output.format=both", "--json")
     found = [
         json.loads(estimate(folder, *options, "--windows", number, size=64).stdout)["totals"]
-        for number in (1, 3, 1000)
+        for number in (1, 3, 64)
     ]
     for name in BYTES:
         one, some, all_of_them = (totals[name] for totals in found)
@@ -235,6 +235,12 @@ def test_hours_on_a_cpu_are_those_of_its_cores_whatever_else_the_machine_does(fo
     text = estimate(folder, "--sample", 2, "--windows", 1).stdout
     assert "core-hours of the tokenizer" in text
     assert "windows per CPU-second" in text
+
+
+def test_frames_of_a_long_video_are_not_all_held(folder: Path):
+    result = estimate(folder, "--windows", 65)
+    assert result.exit_code == 2
+    assert "1<=x<=64" in result.stderr
 
 
 def test_videos_that_the_tokenizer_cannot_analyse_would_be_set_aside(folder: Path):
