@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
+import tempfile
+from pathlib import Path
 
 import ray
 
@@ -37,19 +40,28 @@ def join_cluster(address: str, *, log_to_driver: bool = True) -> None:
             f"{named} is a Ray Client, through which Ray Data does not run; use `ray job submit`, "
             "or a machine of the cluster with RAY_ADDRESS=HOST:6379"
         )
-    if address not in ("auto", "local"):
-        _check_answers(named, address)
+    started = _last_started() if address == "auto" else address
+    if started is not None and started != "local":
+        _check_answers(named if started == address else f"{named}, last {started}", started)
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=log_to_driver)
     except (ConnectionError, RuntimeError) as error:
         said = str(error).rstrip(".")
         what = f"{named} cannot be joined: {said}"
-        if address == "auto":
+        if started is None:
             raise PipelineError(f"{what}. Start one, or unset RAY_ADDRESS") from error
         raise PipelineError(
             f"{what}. Somebody answers there: is it the port of the head (6379), has it the same "
             "Ray, and the token of RAY_AUTH_TOKEN_PATH if it wants one?"
         ) from error
+
+
+def _last_started() -> str | None:
+    """What Ray takes for ``auto``: it stays when that cluster is gone. None if there is none."""
+    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
+    with contextlib.suppress(OSError):
+        return (folder / "ray" / "ray_current_cluster").read_text().strip() or None
+    return None
 
 
 def _check_answers(named: str, address: str) -> None:

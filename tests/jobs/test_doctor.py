@@ -61,6 +61,7 @@ def test_each_thing_that_is_wrong_has_its_advice_and_the_exit_code_is_1(tmp_path
     ("address", "said"),
     [
         ("127.0.0.1:9", "nobody answers there"),
+        ("auto", "last 127.0.0.1:9: nobody answers there"),
         ("head", "is no address: HOST:PORT, or auto"),
         ("head:", "is no address"),
         ("ray://127.0.0.1:10001", "through which Ray Data does not run"),
@@ -69,6 +70,9 @@ def test_each_thing_that_is_wrong_has_its_advice_and_the_exit_code_is_1(tmp_path
 def test_a_cluster_that_cannot_be_joined_is_one_finding_and_ends_a_run(
     address: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_ADDRESS", address)
     result = doctor("--checkpoint", tmp_path, "--json")
     assert result.exit_code == 1
