@@ -127,7 +127,9 @@ to random changes of good files is measured by `benchmarks/decode_damage.py`: of
 (1 in 8) changed pixels unnoticed; no crash, no timeout, no INTERNAL (x86_64, PyAV 18.1, 2026-11).
 
 Alpha is ignored (the stored colour is used), interlaced fields stay woven, HDR is not tone-mapped,
-angles other than right ones are rounded, a still GIF is an image.
+angles other than right ones are rounded, a still GIF is an image. Archives (tars of
+WebDataset, ZIP, gzip) are not looked into: NOT_A_VIDEO, with the advice to unpack them; `infotok
+doctor INPUT` says so before a run.
 """
 
 

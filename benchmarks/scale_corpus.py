@@ -6,6 +6,7 @@ import functools
 import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -288,7 +289,7 @@ def _receipt(row: dict[str, Any], seed: int = 0) -> VideoReceipt:
     )  # fmt: skip
     return VideoReceipt(
         video_id=video, uri=row["uri"], version=row["version"], status="analysed",
-        facts=VideoReceipt.facts_dict(facts), windows=_WINDOWS, tokens=_WINDOWS * _CELLS,
+        facts=asdict(facts), windows=_WINDOWS, tokens=_WINDOWS * _CELLS,
         units=(entry,), num_frames_decoded=33 * _WINDOWS, bins=bins.freeze(),
     )  # fmt: skip
 

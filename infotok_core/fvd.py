@@ -16,7 +16,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from infotok_core.errors import WeightsError
+from infotok_core.errors import CheckpointError, WeightsError
+from infotok_core.weight_files import load_program
 
 __all__ = ["ClipFeatures"]
 
@@ -33,15 +34,12 @@ class ClipFeatures:
         """Load the file. TorchScript is a program: load only files you trust.
 
         Raises:
-            WeightsError: If the file is absent or not TorchScript.
+            WeightsError: If the file is absent, damaged, or no TorchScript.
         """
-        if not Path(path).is_file():
-            raise WeightsError(str(path), "does not exist")
         try:
-            network = torch.jit.load(str(path), map_location=device)
-        except (RuntimeError, ValueError) as error:
-            first = str(error).splitlines()[0]
-            raise WeightsError(str(path), f"is not TorchScript: {first}") from error
+            network = load_program(Path(path), device=device)
+        except CheckpointError as error:
+            raise WeightsError(error.path, error.cause) from error
         return cls(network, source=str(path))
 
     @torch.inference_mode()

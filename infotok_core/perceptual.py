@@ -10,6 +10,7 @@ Shapes: B clips, C = 3 colours, T frames, H rows, W columns, F frames of any cli
 from __future__ import annotations
 
 import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from infotok_core.errors import WeightsError
+from infotok_core.weight_files import archive_damage
 
 __all__ = ["Lpips", "PerceptualLoss", "VggFeatures"]
 
@@ -213,6 +215,10 @@ def _checked(
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Named tensors of a file; no pickled code is run."""
+    # Files of older versions of torch are no archives, and have no checksums.
+    damage = archive_damage(path) if zipfile.is_zipfile(path) else None
+    if damage is not None:
+        raise WeightsError(str(path), damage)
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)

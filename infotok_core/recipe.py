@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from infotok_core.numbers_in_range import require_at_least, require_finite
+from infotok_core.numbers_in_range import require_at_least, require_finite, require_positive
 from infotok_core.router import MIN_RATE, Selection
 
 __all__ = ["Part", "Router", "Stage", "stage_from_dict", "stage_to_dict"]
@@ -88,9 +88,7 @@ class Stage:
         require_finite(self, *(f.name for f in fields(self) if f.type == "float"))
         require_at_least(1, self, "steps", "frames", "crop", "batch_size", "log_every")
         require_at_least(0, self, "warmup_steps", "weight_decay")
-        for name in ("learning_rate", "clip_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, not {getattr(self, name)}")
+        require_positive(self, "learning_rate", "clip_norm")
         if not 0 <= self.final_learning_rate <= 1:
             raise ValueError(
                 f"final_learning_rate must lie in [0, 1], as a share of learning_rate, not "

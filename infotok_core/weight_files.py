@@ -23,6 +23,7 @@ from infotok_core.errors import CheckpointError
 __all__ = [
     "DECODER_FILE",
     "ENCODER_FILE",
+    "archive_damage",
     "holds_programs",
     "last_line",
     "load_program",
@@ -124,24 +125,28 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     temporary.replace(path)
 
 
-def _require_sound(path: Path) -> None:
-    """Torch stores checksums, and does not look at them: flipped bits would be weights."""
+def archive_damage(path: Path) -> str | None:
+    """What is wrong with a zip archive, as torch writes them; None: nothing.
+
+    Torch stores checksums, and does not look at them: flipped bits would be weights.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             # Who saved it may have asked for none (`torch.serialization.set_crc32_options`).
             has_checksums = any(entry.CRC for entry in archive.infolist())
             broken = archive.testzip() if has_checksums else None
     except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        raise CheckpointError(str(path), f"damaged archive: {error}") from error
-    if broken is not None:
-        raise CheckpointError(str(path), f"damaged archive: {broken} does not match its checksum")
+        return f"damaged archive: {error}"
+    return None if broken is None else f"damaged archive: {broken} does not match its checksum"
 
 
 def _require_archive(path: Path) -> None:
     if not path.exists():
         raise CheckpointError(str(path), "does not exist")
     if zipfile.is_zipfile(path):
-        _require_sound(path)
+        damage = archive_damage(path)
+        if damage is not None:
+            raise CheckpointError(str(path), damage)
         return
     with path.open("rb") as file:
         head = file.read(64)

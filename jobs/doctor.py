@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -12,11 +11,13 @@ import click
 import ray
 import torch
 
+from jobs.cluster import join_cluster, named_cluster
 from jobs.machine import usable_cpus
 from jobs.options import config_from, configuration_options, work_option
+from pipelines.config import RunConfig
 from pipelines.doctor import ClusterShape, examine
 from pipelines.errors import PipelineError
-from pipelines.findings import Finding, Verdict
+from pipelines.findings import Finding, Verdict, bad
 from pipelines.storage import Store
 
 __all__ = ["doctor"]
@@ -43,7 +44,7 @@ def doctor(
     if work is not None:
         stores["work"] = Store(work, config.output_storage)
     found: list[Finding] = []
-    for finding in examine(config, _shape(), source=input_url, stores=stores):
+    for finding in _findings(config, input_url, stores):
         found.append(finding)
         if not as_json:
             click.echo(_line(finding))
@@ -53,28 +54,34 @@ def doctor(
         raise SystemExit(PipelineError.exit_code)
 
 
+def _findings(
+    config: RunConfig, input_url: str | None, stores: dict[str, Store]
+) -> Iterator[Finding]:
+    shape = None
+    try:
+        shape = _shape(named_cluster())
+    except PipelineError as error:
+        yield bad("cluster", str(error), "mend RAY_ADDRESS; the rest was looked at without it")
+    yield from examine(config, shape, source=input_url, stores=stores)
+
+
 def _line(finding: Finding) -> str:
     line = f"{finding.verdict:5} {finding.name:14} {finding.what}"
     return f"{line}\n{'':21}-> {finding.advice}" if finding.advice else line
 
 
-def _shape() -> ClusterShape:
-    if "RAY_ADDRESS" not in os.environ:
+def _shape(address: str | None) -> ClusterShape:
+    if address is None:
         # What a local Ray would find.
         return ClusterShape(cpus=usable_cpus(), gpus=torch.cuda.device_count(), nodes=1)
-    try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    except ConnectionError as error:
-        raise PipelineError(
-            f"there is no Ray at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: {error}. Start one, or "
-            "unset RAY_ADDRESS to look at this machine"
-        ) from error
+    join_cluster(address, log_to_driver=False)
     try:
         resources = ray.cluster_resources()
         return ClusterShape(
             cpus=int(resources.get("CPU", 0)),
             gpus=int(resources.get("GPU", 0)),
-            nodes=len(ray.nodes()),
+            # Those that are gone are listed, too.
+            nodes=sum(node["Alive"] for node in ray.nodes()),
             object_store_bytes=int(resources.get("object_store_memory", 0)),
         )
     finally:

@@ -15,6 +15,7 @@ from collections.abc import Generator
 import click
 import ray
 
+from jobs.cluster import join_cluster, named_cluster
 from pipelines.errors import InterruptedRunError, PipelineError, StalledError
 from pipelines.observe import RunControl
 from pipelines.stage_metrics import StageMetrics
@@ -86,10 +87,11 @@ def _leave(error: PipelineError) -> None:
 
 def _connect() -> None:
     try:
-        if "RAY_ADDRESS" in os.environ:
-            ray.init(logging_level=logging.ERROR)
-        else:
+        address = named_cluster()
+        if address is None:
             _start_local()
+        else:
+            join_cluster(address)
     except SystemExit:
         # Ray's own answer to SIGTERM while it starts. Shut down in this state it would abort; what
         # it has started follows its driver.

@@ -23,6 +23,9 @@ from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
 
 __all__ = ["estimate"]
 
+_MOST_WINDOWS = 64
+"""Frames of those of one video are held until it is decoded: 6.5 MB a window of 33x256x256."""
+
 
 @click.command()
 @click.argument("input_url", metavar="INPUT")
@@ -31,8 +34,8 @@ __all__ = ["estimate"]
     help="Videos to decode; chosen by their ids, as --statistics-sample does.",
 )  # fmt: skip
 @click.option(
-    "--windows", type=click.IntRange(min=1), default=2, show_default=True, metavar="N",
-    help="Windows of each that the tokenizer analyses.",
+    "--windows", type=click.IntRange(min=1, max=_MOST_WINDOWS), default=2, show_default=True,
+    metavar="N", help="Windows of each that the tokenizer analyses.",
 )  # fmt: skip
 @click.option("--rate", type=float, help="Mean share of tokens to keep, in [1/16, 1]; default 0.5.")
 @click.option(
@@ -79,5 +82,6 @@ def _estimate(
             windows_per_video=windows,
             windows_per_s=clips_per_s,
             clock=time.perf_counter,
+            cpu_clock=time.process_time,
             say=lambda line: click.echo(line, err=True),
         )

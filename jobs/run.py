@@ -15,6 +15,7 @@ from pipelines.reachable import check_reachable
 from pipelines.run import Corpus
 from pipelines.storage import Store
 from schemas.failures import FailureReason
+from schemas.layout import QUARANTINE_PATH
 
 __all__ = ["analyse", "plan", "run", "tokenise"]
 
@@ -68,7 +69,7 @@ def run(
     with engine() as control:
         corpus.analyse(control)
         summary = corpus.tokenise(control)
-    _finish(summary, config)
+    _finish(summary, corpus)
 
 
 @click.command()
@@ -148,16 +149,20 @@ def tokenise(
     corpus.check_stores()
     with engine() as control:
         summary = corpus.tokenise(control)
-    _finish(summary, config)
+    _finish(summary, corpus)
 
 
-def _finish(summary: dict[str, Any], config: RunConfig) -> None:
+def _finish(summary: dict[str, Any], corpus: Corpus) -> None:
     _print(summary)
     listed, quarantined = summary["videos_listed"], summary["videos_quarantined"]
-    if quarantined > config.runtime.max_failure_rate * listed:
+    if quarantined == listed:
+        why = f"`infotok inspect {corpus.output.full(QUARANTINE_PATH)}` says why"
+        click.echo(f"none of {listed} videos is in the corpus; {why}", err=True)
+    most = corpus.config.runtime.max_failure_rate
+    if quarantined > most * listed:
         raise PipelineError(
             f"{quarantined} of {listed} videos are quarantined, more than "
-            f"runtime.max_failure_rate = {config.runtime.max_failure_rate}"
+            f"runtime.max_failure_rate = {most}"
         )
 
 

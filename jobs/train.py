@@ -90,6 +90,8 @@ def train(
         recipe = load_recipe(recipe_file)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if perceptual and not recipe.is_perceptual:
+        raise click.UsageError("--perceptual: no stage has a perceptual_weight")
     job = TrainingJob(
         input_url=input_url, output=output.absolute(), recipe=recipe, config=config_from(options),
         init=init, base=base, validation=validation, validation_windows=validation_windows,
@@ -114,6 +116,7 @@ def _require_used(assignments: Iterable[str]) -> None:
 
 
 def _on_cluster(job: TrainingJob, device: Literal["cpu", "cuda"], workers: int) -> TrainingResult:
+    from jobs.cluster import named_cluster
     from jobs.engine import engine
     from pipelines.training_cluster import train_on_cluster
 
@@ -122,7 +125,7 @@ def _on_cluster(job: TrainingJob, device: Literal["cpu", "cuda"], workers: int) 
             World(size=workers).share(stage.batch_size)
         except ValueError as error:
             raise click.UsageError(f"--workers {workers}: stage {number}: {error}") from error
-    own = "RAY_ADDRESS" not in os.environ
+    own = named_cluster() is None
     with engine() as control:
         result = train_on_cluster(job, device=device, workers=workers, stop=control.stop, own=own)
         if control.stop.is_set() and not result.finished:

@@ -23,6 +23,7 @@ from pipelines.config import RunConfig
 from pipelines.doctor_places import (
     check_disk,
     check_scratch,
+    check_shared,
     check_shared_memory,
     check_source,
     check_store,
@@ -62,11 +63,12 @@ class ClusterShape:
 
 
 def examine(
-    config: RunConfig, shape: ClusterShape, *, source: str | None, stores: dict[str, Store]
+    config: RunConfig, shape: ClusterShape | None, *, source: str | None, stores: dict[str, Store]
 ) -> Iterator[Finding]:
     """All checks, as they are done.
 
     Args:
+        shape: None leaves out what depends on it.
         source: INPUT of the run; None leaves it out.
         stores: To be written to, by what they are called.
     """
@@ -75,13 +77,17 @@ def examine(
     yield found
     if tokenizer is not None:
         yield _one_batch(config, tokenizer)
-    yield from _cluster(config, shape)
+    if shape is not None:
+        yield from _cluster(config, shape)
     if source is not None:
-        decoders = config.runtime.decoders or max(shape.cpus, 1)
+        decoders = config.runtime.decoders or max(shape.cpus if shape else 0, 1)
         videos, found = check_source(source, config, at_most=decoders)
         yield found
-        if videos is not None:
+        if videos is not None and shape is not None:
             yield _spread(videos, decoders)
+    shared = check_shared(source, stores, nodes=shape.nodes if shape else 1)
+    if shared is not None:
+        yield shared
     for name, store in stores.items():
         yield check_store(name, store, single_writer=config.runtime.single_writer)
         if store.local:
@@ -172,32 +178,45 @@ def gpu_memory(peak: int, total: int, *, actors: int) -> Finding:
 
 
 def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
-    runtime = config.runtime
-    told = f"{shape.nodes} nodes, {shape.cpus} CPUs, {shape.gpus} GPUs"
-    cpu_alone = config.tokenizer.device == "cpu"
-    places = 0 if cpu_alone else shape.gpus * runtime.actors_per_gpu
-    if config.tokenizer.device == "cuda" and not shape.gpus:
-        yield bad("cluster", f"{told}, but tokenizer.device = cuda",
-                   "set RAY_ADDRESS to a cluster with GPUs, or device = auto")  # fmt: skip
-    elif places and (runtime.actors or 0) > places:
-        yield bad("cluster", f"{told}, but runtime.actors = {runtime.actors}: some never start",
-                   f"runtime.actors = {places}, or leave it out")  # fmt: skip
-    elif not places and (runtime.actors or 0) > (enough := cpu_actors(shape.cpus, config)):
-        threads = config.tokenizer.cpu_threads
-        yield doubtful("cluster", f"{told}, but runtime.actors = {runtime.actors}, each of "
-                        f"{threads} threads and with weights of its own",
-                        f"runtime.actors = {enough}, or leave it out")  # fmt: skip
-    elif (runtime.decoders or 0) > shape.cpus:
-        yield doubtful("cluster", f"{told}, but runtime.decoders = {runtime.decoders}",
-                        f"runtime.decoders = {shape.cpus}, or leave it out")  # fmt: skip
-    else:
-        yield good("cluster", told)
+    told = f"nodes: {shape.nodes}, CPUs: {shape.cpus}, GPUs: {shape.gpus}"
+    wrong = [found for found in _lacking(config, shape, told) if found is not None]
+    yield from wrong or [good("cluster", told)]
     need = 4 * block_bytes(config) * max(shape.cpus, 1)
     if shape.object_store_bytes is not None and shape.object_store_bytes < need:
         there = shape.object_store_bytes
         what = f"{there / 1e9:.1f} GB for frames on their way, {need / 1e9:.1f} GB would be good"
         advice = "start Ray with --object-store-memory, or set runtime.decoders lower"
         yield doubtful("object store", what, advice)
+
+
+def _lacking(config: RunConfig, shape: ClusterShape, told: str) -> Iterator[Finding | None]:
+    name, runtime = "cluster", config.runtime
+    if not shape.cpus:
+        yield bad(name, f"{told}: there is no CPU to decode on, and a run waits until its watchdog",
+                   "start nodes with CPUs; a head may have none")  # fmt: skip
+    if config.tokenizer.device == "cuda" and not shape.gpus:
+        yield bad(name, f"{told}, but tokenizer.device = cuda",
+                   "set RAY_ADDRESS to a cluster with GPUs, or device = auto")  # fmt: skip
+    else:
+        yield _actors(config, shape, told)
+    if (runtime.decoders or 0) > shape.cpus:
+        yield doubtful(name, f"{told}, but runtime.decoders = {runtime.decoders}",
+                        f"runtime.decoders = {max(shape.cpus, 1)}, or leave it out")  # fmt: skip
+
+
+def _actors(config: RunConfig, shape: ClusterShape, told: str) -> Finding | None:
+    name, asked = "cluster", config.runtime.actors or 0
+    cpu_alone = config.tokenizer.device == "cpu"
+    places = 0 if cpu_alone else shape.gpus * config.runtime.actors_per_gpu
+    if places and asked > places:
+        return bad(name, f"{told}, but runtime.actors = {asked}: some never start",
+                    f"runtime.actors = {places}, or leave it out")  # fmt: skip
+    if not places and asked > (enough := cpu_actors(shape.cpus, config)):
+        threads = config.tokenizer.cpu_threads
+        return doubtful(name, f"{told}, but runtime.actors = {asked}, each of {threads} threads "
+                         "and with weights of its own",
+                         f"runtime.actors = {enough}, or leave it out")  # fmt: skip
+    return None
 
 
 def _spread(videos: int, decoders: int) -> Finding:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -14,9 +15,17 @@ from pipelines.findings import Finding, bad, doubtful, good
 from pipelines.reachable import check_reachable
 from pipelines.sources import open_source, source_url
 from pipelines.storage import Store
+from pipelines.video_source import HEAD_BYTES, archive_kind
 from pipelines.wording import compact
 
-__all__ = ["check_disk", "check_scratch", "check_shared_memory", "check_source", "check_store"]
+__all__ = [
+    "check_disk",
+    "check_scratch",
+    "check_shared",
+    "check_shared_memory",
+    "check_source",
+    "check_store",
+]
 
 _T = TypeVar("_T")
 _WINDOW_BYTES = 50_000
@@ -44,22 +53,19 @@ def check_source(url: str, config: RunConfig, *, at_most: int) -> tuple[int | No
         The number of objects, so many at most; None if they cannot be listed.
     """
     count: int | None = None
+    archive: str | None = None
 
-    def first_byte() -> str:
-        nonlocal count
+    def first_bytes() -> str:
+        nonlocal count, archive
         source = open_source(url, config.source, config.source_storage)
         found = list(islice(source.objects, at_most))
         if not found:
             raise PipelineError(f"{url} lists no object (see source.include)")
-        place = source_url(source.root, found[0].uri)
-        if Store(place).local:
-            with Path(place).open("rb") as file:
-                file.read(1)
-        else:
-            Store(source.root, config.source_storage).remote("cat_file", place, start=0, end=1)
+        archive = archive_kind(_head(source.root, found[0].uri, config))
         count = len(found)
         number = f"{count:,} objects" + (" or more" if count == at_most else "")
-        return f"{url} lists and reads: {number}, first {found[0].uri}"
+        is_one = f" is {archive}" if archive else ""
+        return f"{url} lists and reads: {number}, first {found[0].uri}{is_one}"
 
     if "://" not in url:
         advice = "check the path, source.include and source.exclude, and that you may read there"
@@ -68,8 +74,29 @@ def check_source(url: str, config: RunConfig, *, at_most: int) -> tuple[int | No
             f"check the name, --endpoint-url and {_CREDENTIALS}; listing needs s3:ListBucket, "
             "reading s3:GetObject"
         )
-    finding = _tried("input", first_byte, str, advice)
+    finding = _tried("input", first_bytes, str, advice)
+    if archive is not None:
+        finding = doubtful("input", finding.what, "unpack it: videos in archives are not read")
     return count, finding
+
+
+def _head(root: str, uri: str, config: RunConfig) -> bytes:
+    place = source_url(root, uri)
+    if Store(place).local:
+        with Path(place).open("rb") as file:
+            return file.read(HEAD_BYTES)
+    store = Store(root, config.source_storage)
+    return store.remote("cat_file", place, start=0, end=HEAD_BYTES)
+
+
+def check_shared(source: str | None, stores: dict[str, Store], *, nodes: int) -> Finding | None:
+    """Whether all nodes can reach what is asked for; None where there is nothing to say."""
+    places = [] if source is None else [Store(source)]
+    folders = [store.url for store in (*places, *stores.values()) if store.local]
+    if nodes < 2 or not folders:
+        return None
+    what = f"the cluster has {nodes} nodes, and of this machine are {', '.join(folders)}"
+    return doubtful("shared", what, "all nodes must see them under the same path; or use a bucket")
 
 
 def check_store(name: str, store: Store, *, single_writer: bool) -> Finding:
@@ -77,6 +104,10 @@ def check_store(name: str, store: Store, *, single_writer: bool) -> Finding:
 
     def write() -> None:
         check_reachable(store)
+        with _no_folders_left(store):
+            probe()
+
+    def probe() -> None:
         try:
             store.check_conditional_writes()
         except StorageError:
@@ -96,6 +127,23 @@ def check_store(name: str, store: Store, *, single_writer: bool) -> Finding:
         )
     how = "only one writer" if single_writer else "a name is taken only once"
     return _tried(name, write, lambda _: f"{store.url} can be written to, {how}", advice)
+
+
+@contextmanager
+def _no_folders_left(store: Store) -> Generator[None]:
+    """To write a probe makes the folders above it."""
+    if not store.local:
+        yield
+        return
+    folder = Path(store.url)
+    before = _there(folder)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            while folder != before:
+                folder.rmdir()
+                folder = folder.parent
 
 
 def _tried(name: str, check: Callable[[], _T], told: Callable[[_T], str], advice: str) -> Finding:

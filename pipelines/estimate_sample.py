@@ -5,6 +5,7 @@ Shapes: N windows, T frames, H rows, W columns, C = 3.
 
 from __future__ import annotations
 
+import functools
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -21,14 +22,19 @@ from pipelines.records import DecodedUnit
 from pipelines.sorted_listing import ListedObject
 from pipelines.sources import source_url
 from pipelines.storage import storage_options
-from schemas.failures import FailureReason
+from schemas.failures import Failure, FailureReason, FailureStage
 from schemas.ids import WINDOWS_PER_UNIT, video_id
-from schemas.windows import StreamFacts, WindowAnalysis
+from schemas.units import encode_unit
+from schemas.windows import StreamFacts, WindowAnalysis, WindowSpan
 
 __all__ = ["WINDOWS_HELD", "SampleAnalysis", "SampledVideo", "decode_sample"]
 
 WINDOWS_HELD = 32
 """When so many windows wait they are analysed: of 33x256x256 each is 6.5 MB."""
+
+_TOO_SHORT = Failure(
+    reason=FailureReason.TOO_SHORT, stage=FailureStage.DECODE, detail="holds no window"
+)
 
 Clock = Callable[[], float]
 
@@ -43,10 +49,10 @@ class SampledVideo:
         positions: Their tokens at full rate.
         duration_s: From its first to its last sampled frame.
         decode_s: Seconds that one decoding process was busy.
-        failure: Why it would be set aside.
+        failure: Why it would be set aside, and in which words.
         kept: Windows whose frames wait to be analysed.
         analysed: What the tokenizer said of them.
-        unit_bytes: Of the unit objects that would hold them.
+        stored_bytes: Of these in unit objects, without what each object has once.
     """
 
     item: ListedObject
@@ -55,20 +61,35 @@ class SampledVideo:
     positions: int = 0
     duration_s: float = 0.0
     decode_s: float = 0.0
-    failure: FailureReason | None = None
+    failure: Failure | None = None
     kept: list[DecodedWindow] = field(default_factory=list)
     analysed: list[WindowAnalysis] = field(default_factory=list)
-    unit_bytes: int = 0
+    stored_bytes: int = 0
 
     @property
     def video(self) -> str:
         """Its id."""
         return video_id(self.item[0])
 
-    def set_aside(self, reason: FailureReason) -> None:
+    @property
+    def share(self) -> float:
+        """How often the analysed windows would have to be there to be all; 0 if there are none."""
+        analysed = sum(window.codes.size for window in self.analysed)
+        return self.positions / analysed if analysed else 0.0
+
+    @property
+    def unit_bytes(self) -> float:
+        """Of the unit objects that would hold all of its windows."""
+        if not self.analysed:
+            return 0.0
+        return (
+            -(-self.windows // WINDOWS_PER_UNIT) * _around_unit() + self.share * self.stored_bytes
+        )
+
+    def set_aside(self, failure: Failure) -> None:
         """Nothing of it will be in the corpus."""
-        self.failure = reason
-        self.windows = self.positions = self.unit_bytes = 0
+        self.failure = failure
+        self.windows = self.positions = self.stored_bytes = 0
         self.kept, self.analysed, self.duration_s = [], [], 0.0
 
 
@@ -101,11 +122,11 @@ def decode_sample(
             try:
                 _decode(video, decoder.windows(request), shape, windows_per_video)
             except DecodeError as error:
-                video.set_aside(error.failure.reason)
+                video.set_aside(error.failure)
             else:
                 video.facts = decoder.facts
                 if not video.windows:
-                    video.set_aside(FailureReason.TOO_SHORT)
+                    video.set_aside(_TOO_SHORT)
             video.decode_s = clock() - began
             yield video
 
@@ -175,10 +196,10 @@ class SampleAnalysis:
         self._slots += _slots(units, self._batch)
         for (video, _), result in zip(part, results, strict=True):
             if result.failure is not None:
-                video.set_aside(result.failure.reason)
+                video.set_aside(result.failure)
             elif video.failure is None:
                 video.analysed += result.windows
-                video.unit_bytes += len(result.data)
+                video.stored_bytes += len(result.data) - _around_unit()
 
 
 def _units(video: SampledVideo) -> Iterator[DecodedUnit]:
@@ -193,6 +214,17 @@ def _units(video: SampledVideo) -> Iterator[DecodedUnit]:
             spans=tuple(window.span for window in windows),
             frames_NTHWC=np.stack([window.frames_THWC for window in windows]),
         )
+
+
+@functools.cache
+def _around_unit() -> int:
+    """Bytes of a unit object that holds next to nothing: one window of one token."""
+    span = WindowSpan(
+        window_index=0, start_frame=0, num_frames=1, start_time_s=0.0, end_time_s=0.0
+    )  # fmt: skip
+    codes, information = np.zeros((1, 1, 1), np.uint16), np.zeros((1, 1, 1), np.float16)
+    window = WindowAnalysis(span=span, codes=codes, information=information)
+    return len(encode_unit([window], video="0" * 32, unit_index=0, tokenizer="0" * 64))
 
 
 def _first_window(unit: DecodedUnit) -> DecodedUnit:

@@ -24,25 +24,33 @@ def estimate_text(estimate: Estimate) -> str:
         lines.append(f"would be set aside: {reasons}")
     width = max(len(_LABELS[name][0]) for name in estimate.totals)
     lines.append("")
-    device = "device" if estimate.speed_given else estimate.device
+    device = "device" if estimate.speed_given else _HOURS_OF.get(estimate.device, estimate.device)
     for name, interval in estimate.totals.items():
         label, text = _LABELS[name]
         lines.append(f"{label.format(device=device):{width}}  {_line(interval, text)}")
     if estimate.windows_per_s is not None:
-        speed = f"{significant(estimate.windows_per_s)} windows/s"
-        whose = "as given" if estimate.speed_given else f"one process, {estimate.device}"
-        lines += ["", f"tokenizer: {speed}, {whose}"]
+        lines += ["", f"tokenizer: {significant(estimate.windows_per_s)} {_speed(estimate)}"]
     if estimate.rate is not None:
         lines.append(f"share of tokens kept: {significant(estimate.rate)}")
     lines.append(f"[low, high]: {estimate.method}")
     return "\n".join(lines)
 
 
+def _speed(estimate: Estimate) -> str:
+    if estimate.speed_given:
+        return "windows/s, as given"
+    if estimate.device == "cpu":
+        return "windows per CPU-second"
+    return f"windows/s, one process, {estimate.device}"
+
+
 def _line(interval: Interval, text: Callable[[float], str]) -> str:
     if interval.low is None or interval.high is None:
-        return f"{text(interval.value):>10}  [one video tells nothing of others]"
+        return f"{text(interval.value):>10}  [no interval from one video]"
     return f"{text(interval.value):>10}  [{text(interval.low)}, {text(interval.high)}]"
 
+
+_HOURS_OF = {"cpu": "core"}
 
 _LABELS: dict[str, tuple[str, Callable[[float], str]]] = {
     "quarantined_videos": ("videos set aside", significant),

@@ -13,6 +13,7 @@ from fsspec.asyn import sync
 
 from pipelines.errors import StorageError
 from pipelines.storage import Store, storage_options
+from pipelines.store_options import is_s3
 
 __all__ = ["check_reachable"]
 
@@ -30,7 +31,7 @@ def check_reachable(store: Store) -> None:
         StorageError: If there is none within 12 seconds, or no request could be made (no
             credentials, no such profile); the message names the endpoint and the cause.
     """
-    if not store.url.startswith(("s3://", "s3a://")):
+    if not is_s3(store.url):
         return
     options = storage_options(store.url, store.config)
     options["config_kwargs"] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ __all__ = ["METHOD", "Interval", "VideoResamples"]
 
 METHOD = (
     "95 % percentile bootstrap over the sampled videos, {resamples:,} resamples, ratio to source "
-    "bytes, narrowed by the share of videos that were sampled"
+    "bytes, narrowed by the share of videos that were sampled (bytes to come: of windows analysed)"
 )
 
 RESAMPLES = 4000
@@ -32,6 +33,28 @@ class Interval:
         """In another unit."""
         ends = (None if end is None else end * factor for end in (self.low, self.high))
         return Interval(self.value * factor, *ends)
+
+    def plus(self, number: float) -> Interval:
+        """With so much more, which is known."""
+        ends = (None if end is None else end + number for end in (self.low, self.high))
+        return Interval(self.value + number, *ends)
+
+    def by(self, other: Interval) -> Interval:
+        """The product of two that are estimated independently: relative errors add as squares."""
+        value = self.value * other.value
+        if None in (self.low, self.high, other.low, other.high):
+            return Interval(value, None, None)
+        (below, above), (below_other, above_other) = self._errors(), other._errors()
+        return Interval(
+            value,
+            value * max(1 - math.hypot(below, below_other), 0.0),
+            value * (1 + math.hypot(above, above_other)),
+        )
+
+    def _errors(self) -> tuple[float, float]:
+        if not self.value or self.low is None or self.high is None:
+            return 0.0, 0.0
+        return 1 - self.low / self.value, self.high / self.value - 1
 
 
 class VideoResamples:
@@ -70,21 +93,40 @@ class VideoResamples:
         estimate = array.sum() / known
         return self._interval(estimate, ratios).times(self._total_bytes)
 
+    def per(self, values: Sequence[float], of: Sequence[float], *, seen: float) -> Interval:
+        """How much of one thing there is for each of another, 0 if there is none of that.
+
+        Args:
+            seen: Share of all windows, those of videos that are not in the sample included, that
+                the values come from. While it is below 1 something is left to guess, even if every
+                video was sampled.
+        """
+        above, below = np.asarray(values, np.float64), np.asarray(of, np.float64)
+        if not below.sum():
+            return Interval(0.0, 0.0, 0.0)
+        drawn = self._weights @ below
+        some = drawn > 0
+        ratios = (self._weights @ above)[some] / drawn[some]
+        return self._interval(above.sum() / below.sum(), ratios, math.sqrt(max(1 - seen, 0.0)))
+
     def count(self, flags: Sequence[bool]) -> Interval:
         """Number of videos for which this holds."""
         array = np.asarray(flags, np.float64)
         shares = self._weights @ array / len(array)
         return self._interval(array.mean(), shares).times(self._total_videos)
 
-    def _interval(self, estimate: float, drawn: NDArray[np.float64] | None) -> Interval:
+    def _interval(
+        self, estimate: float, drawn: NDArray[np.float64] | None, unseen: float | None = None
+    ) -> Interval:
         value = float(estimate)
-        if not self._unseen:
+        unseen = self._unseen if unseen is None else unseen
+        if not unseen:
             return Interval(value, value, value)
         if len(self._bytes) < 2 or drawn is None:
             return Interval(value, None, None)
         low, high = (float(end) for end in np.percentile(drawn, _TAILS))
         return Interval(
             value,
-            max(value - (value - low) * self._unseen, 0.0),
-            value + (high - value) * self._unseen,
+            max(value - (value - low) * unseen, 0.0),
+            value + (high - value) * unseen,
         )

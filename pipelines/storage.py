@@ -30,7 +30,7 @@ from pipelines.store_listing import (
     find_remote,
     find_s3,
 )
-from pipelines.store_options import is_local, storage_options
+from pipelines.store_options import is_local, is_s3, one_request, storage_options
 
 __all__ = ["Store", "is_local", "storage_options"]
 
@@ -78,7 +78,7 @@ class Store:
 
     @property
     def _is_s3(self) -> bool:
-        return self.url.startswith(("s3://", "s3a://"))
+        return is_s3(self.url)
 
     def child(self, path: str) -> Store:
         """The store rooted at a folder of this one."""
@@ -110,9 +110,7 @@ class Store:
         """
         if self.local:
             return Path(self.full(path)).read_bytes()
-        # In parts at the same time s3fs would ask for the size of even the smallest object first.
-        whole = {"max_concurrency": 1} if self._is_s3 else {}
-        return self.remote("cat_file", self.full(path), **whole)
+        return self.remote("cat_file", self.full(path), **one_request(self.url))
 
     def open(self, path: str) -> Any:  # noqa: ANN401  a binary file object
         """The object as a seekable file, of which only what is asked for is read.

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.config import StorageConfig
 
-__all__ = ["is_local", "storage_options"]
+__all__ = ["is_local", "is_s3", "one_request", "storage_options"]
 
 
 def is_local(url: str) -> bool:
@@ -14,9 +14,22 @@ def is_local(url: str) -> bool:
     return "://" not in url or url.startswith("file://")
 
 
+def is_s3(url: str) -> bool:
+    """Whether ``url`` is in an S3 store."""
+    return url.startswith(("s3://", "s3a://"))
+
+
+def one_request(url: str) -> dict[str, Any]:
+    """Options with which ``cat_file`` of fsspec asks for an object once.
+
+    To read parts at the same time s3fs would ask for the size of even the smallest object first.
+    """
+    return {"max_concurrency": 1} if is_s3(url) else {}
+
+
 def storage_options(url: str, config: StorageConfig) -> dict[str, Any]:
     """Options for ``fsspec.filesystem`` that reach ``url``: names and addresses, no secrets."""
-    if not url.startswith(("s3://", "s3a://")):
+    if not is_s3(url):
         return {}
     options: dict[str, Any] = {
         "use_listings_cache": False,

@@ -39,6 +39,11 @@ class Recipe:
     data: DataOptions
     stages: tuple[Stage, ...]
 
+    @property
+    def is_perceptual(self) -> bool:
+        """Whether a stage needs the weights of the perceptual loss."""
+        return any(stage.perceptual_weight for stage in self.stages)
+
     def document(self) -> dict[str, Any]:
         """Plain data, stored beside the weights and compared on resume."""
         return {

@@ -38,11 +38,11 @@ from pipelines.training_log import TrainingLog, progress_line, stage_line
 from pipelines.training_recipe import Recipe
 from pipelines.training_samples import write_samples
 from pipelines.training_start import first_network, perceptual_loss
+from pipelines.voice import Voice
 
 __all__ = ["TrainingJob", "TrainingResult", "run_training"]
 
 _RATES = (1.0, 0.75, 0.5, 0.25)
-_SILENCE_S = 20.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,7 @@ class _Run:
         self._job, self._device = job, device
         self._world = World.current()
         self._leads = self._world.rank == 0
-        self._say = say if self._leads else lambda _: None
+        self._say = Voice(say if self._leads else lambda _: None, time.monotonic)
         self._started = time.monotonic()
         self._saved = self._started
         self._is_stopped = should_stop
@@ -202,25 +202,25 @@ class _Run:
         stage = trainer.stage
         self._say(f"stage {number + 1} of {len(self._job.recipe.stages)}: {stage_line(stage)}")
         resumed_at = trainer.step
-        started = self._said = time.monotonic()
+        started = time.monotonic()
 
         def speed() -> float:
             return (trainer.step - resumed_at) / max(time.monotonic() - started, 1e-9)
 
         def report(progress: Progress) -> None:
             self._log.write(number, progress, seconds=time.monotonic() - started)
-            self._tell(progress_line(stage, progress.step, speed(), progress.metrics))
+            self._say(progress_line(stage, progress.step, speed(), progress.metrics))
 
         def should_save() -> bool:
-            if time.monotonic() - self._said > _SILENCE_S:
-                self._tell(progress_line(stage, trainer.step, speed()))
+            self._say.after_silence(lambda: progress_line(stage, trainer.step, speed()))
             return time.monotonic() - self._saved > self._job.save_every_s
 
         # A stage that was done before needs no clips any more.
         if trainer.step < stage.steps:
             clips = self._clips.open(number, start_step=trainer.step)
             # Decoding a corpus into memory is no part of a step.
-            started = self._said = time.monotonic()
+            started = time.monotonic()
+            self._say.listen()
             if not trainer.run(
                 clips, report=report, should_stop=self._should_stop, should_save=should_save,
                 save=lambda: self._save(number, trainer),
@@ -228,10 +228,6 @@ class _Run:
                 return False
         self._finish(number, trainer)
         return True
-
-    def _tell(self, line: str) -> None:
-        self._said = time.monotonic()
-        self._say(line)
 
     def _finish(self, number: int, trainer: Trainer) -> None:
         if not self._leads:
@@ -264,8 +260,8 @@ class _Run:
         for place, clip in enumerate(clips):
             if self._is_stopped():
                 raise InterruptedRunError("stopped; the same command goes on from here")
-            if time.monotonic() - self._said > _SILENCE_S:
-                self._tell(f"measured {place} of {len(clips)} held-out windows")
+            told = f"measured {place} of {len(clips)} held-out windows"
+            self._say.after_silence(lambda told=told: told)
             yield clip
 
     def _save(self, number: int, trainer: Trainer) -> None:

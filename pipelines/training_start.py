@@ -84,7 +84,7 @@ def perceptual_loss(recipe: Recipe, weights: Path | None, device: torch.device) 
     Raises:
         PipelineError: If its weights are not named or not those.
     """
-    if not any(stage.perceptual_weight for stage in recipe.stages):
+    if not recipe.is_perceptual:
         return None
     if weights is None:
         raise PipelineError("the recipe has a perceptual_weight: name its weights (--perceptual)")

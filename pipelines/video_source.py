@@ -22,9 +22,18 @@ from av.video.stream import VideoStream
 
 from pipelines.config import DecodeLimits
 from pipelines.damage import FFmpegLog, VideoError, reason_in_log
+from pipelines.store_options import one_request
 from schemas.failures import FailureReason, FailureStage
 
-__all__ = ["NamelessFile", "VideoBytes", "open_bytes", "open_container", "open_stream"]
+__all__ = [
+    "HEAD_BYTES",
+    "NamelessFile",
+    "VideoBytes",
+    "archive_kind",
+    "open_bytes",
+    "open_container",
+    "open_stream",
+]
 
 _WHOLE_BYTES = 64 << 20
 """Objects up to this size come in one GET (measured: cheaper than ranged reads of most of it)."""
@@ -49,8 +58,6 @@ _MAGIC = (
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"BM", "a BMP image"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "a gzip archive"),
     (b"%PDF", "a PDF document"),
     (b"#EXTM3U", "a playlist"),
     (b"ffconcat", "a playlist"),
@@ -60,6 +67,14 @@ _MAGIC = (
     (b"<?xml", "an XML document"),
 )
 
+
+_ARCHIVES = (
+    (0, b"PK\x03\x04", "a ZIP archive"),
+    (0, b"\x1f\x8b", "a gzip archive"),
+    (257, b"ustar", "a tar archive"),
+)
+HEAD_BYTES = 512
+"""So much of a file tells what it is, if it is no video."""
 
 Waiting = Callable[[bool], None]
 """Told True before the store is asked for something, and False when it has answered."""
@@ -138,7 +153,7 @@ def open_bytes(
         found = size if size is not None else int(filesystem.info(path)["size"])
         _check_size(found, size, max_bytes)
         if found <= _WHOLE_BYTES:
-            data = filesystem.cat_file(path)
+            data = filesystem.cat_file(path, **one_request(url))
             _check_size(len(data), size, max_bytes)
             return VideoBytes(NamelessFile(io.BytesIO(data)), len(data), cheap_seeks=True)
         file = filesystem.open(path, "rb", block_size=_READAHEAD_BYTES, cache_type="readahead")
@@ -225,9 +240,22 @@ def _check_size(found: int, planned: int | None, max_bytes: int) -> None:
         raise VideoError(FailureReason.TOO_LARGE, FailureStage.OPEN, detail)
 
 
+def archive_kind(head: bytes) -> str | None:
+    """What archive begins so; None if it is none.
+
+    Args:
+        head: The first `HEAD_BYTES` of a file.
+    """
+    found = (kind for at, magic, kind in _ARCHIVES if head.startswith(magic, at))
+    return next(found, None)
+
+
 def _other_kind(file: NamelessFile) -> str | None:
-    head = file.read(64)
+    head = file.read(HEAD_BYTES)
     file.seek(0)
+    archive = archive_kind(head)
+    if archive is not None:
+        return f"{archive}; videos in archives are not read: unpack it"
     # An animated PNG says so in a chunk after the header; FFmpeg's own probe tells the two apart.
     if head.startswith(b"\x89PNG") and b"acTL" in head:
         return None

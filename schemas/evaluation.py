@@ -158,12 +158,9 @@ class ClipReport(Part):
         for point in self.points:
             if (point.selection, point.num_tokens) == (kind, num_tokens):
                 return point
-        raise KeyError(f"{self.source} {self.window_index}: no decode of {num_tokens} by {kind}")
-
-    def has_point(self, selection: PointSelection, num_tokens: int) -> bool:
-        """Whether there is that decode."""
-        kind = "all" if num_tokens == self.cells else selection
-        return any((p.selection, p.num_tokens) == (kind, num_tokens) for p in self.points)
+        raise KeyError(
+            f"{self.source} {self.window_index}: no decode of {num_tokens} tokens by {kind}"
+        )
 
 
 class Outcome(Part):
@@ -282,11 +279,10 @@ class EvaluationReport(Document):
                     f"there are {len(self.clips)}"
                 )
             for clip, count in zip(self.clips, outcome.num_tokens, strict=True):
-                if not clip.has_point(outcome.selection, count):
-                    raise ValueError(
-                        f"{clip.source} {clip.window_index} has no decode of {count} tokens by "
-                        f"{outcome.selection}, as {outcome.router} has it"
-                    )
+                try:
+                    clip.point(outcome.selection, count)
+                except KeyError as error:
+                    raise ValueError(f"{error.args[0]}, as {outcome.router} has it") from error
         return self
 
     @property

@@ -5,7 +5,6 @@ One small object per video, written after its last unit: its existence means tha
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -166,8 +165,3 @@ class VideoReceipt(Document):
         if self.facts is None:
             raise ValueError(f"video {self.video_id} was never opened: it has no stream facts")
         return StreamFacts(**self.facts)
-
-    @staticmethod
-    def facts_dict(facts: StreamFacts) -> dict[str, Any]:
-        """The stored form of stream facts."""
-        return asdict(facts)

@@ -186,19 +186,6 @@ class ElboStatistics(Document):
             )
         return statistics
 
-    def require(self, *, plan_id: str, tokenizer: str) -> None:
-        """Refuse to be used for another plan or tokenizer.
-
-        Raises:
-            ValueError: If it is another's; the message says which.
-        """
-        for name, own, asked in (
-            ("plan", self.plan_id, plan_id),
-            ("tokenizer", self.tokenizer, tokenizer),
-        ):
-            if own != asked:
-                raise ValueError(f"statistics of {name} {own} cannot be used with {name} {asked}")
-
 
 class StatisticsFold:
     """Folds videos into statistics; mutable, for one owner. The order of calls does not matter.

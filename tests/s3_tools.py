@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import fsspec
 
@@ -115,6 +115,21 @@ def names_no_condition(method: str, path: str, headers: dict[str, str], forward:
     del method, path
     status, answered, body = forward(headers)
     return status, answered, re.sub(rb"<Condition>.*?</Condition>", b"", body)
+
+
+def noting(requests: list[tuple[str, str]]) -> Behaviour:
+    """As it is; what was asked goes into ``requests`` as (method, key), a listing as ``LIST``."""
+
+    def answer(method: str, path: str, headers: dict[str, str], forward: Forward) -> Answer:
+        parts = urlsplit(path)
+        _, _, key = unquote(parts.path).removeprefix("/").partition("/")
+        listed = parse_qs(parts.query, keep_blank_values=True)
+        if "list-type" in listed:
+            method, key = "LIST", listed.get("prefix", [""])[0]
+        requests.append((method, key))
+        return forward(headers)
+
+    return answer
 
 
 def conflicts_first() -> Behaviour:

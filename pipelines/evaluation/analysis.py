@@ -23,7 +23,6 @@ from pipelines.decode import DecodedWindow, DecodeError
 from pipelines.errors import PipelineError
 from pipelines.evaluation.clips import ClipSource, Sampler
 from pipelines.evaluation.settings import (
-    SILENCE_S,
     Clocks,
     EvaluatedTokenizer,
     EvaluationConfig,
@@ -31,6 +30,7 @@ from pipelines.evaluation.settings import (
     Timed,
     timed,
 )
+from pipelines.voice import Voice
 from schemas.evaluation import LeftOut
 from schemas.units import window_sum
 from schemas.windows import WindowSpan
@@ -106,17 +106,16 @@ def analyse_clips(
     analyser = _Analyser(tokenizer, predictor, config.batch_size, clocks)
     sampler = Sampler(source.uris, config.max_windows)
     left_out: dict[str, LeftOut] = {}
-    said = clocks.wall()
+    voice = Voice(say, clocks.wall)
     while parts := sampler.next_round():
         for part in parts:
+            told = f"windows, the last of {part.uri}"
             count = 0
             try:
                 for window in source.windows(part.uri, first=part.first, stop=part.stop):
                     analyser.add(part.uri, window)
                     count += 1
-                    if clocks.wall() - said > SILENCE_S:
-                        say(f"analysed {analyser.count} windows, the last of {part.uri}")
-                        said = clocks.wall()
+                    voice.after_silence(lambda told=told: f"analysed {analyser.count} {told}")
             except DecodeError as error:
                 analyser.forget(part.uri)
                 sampler.failed(part.uri)
@@ -124,11 +123,10 @@ def analyse_clips(
                 left_out[part.uri] = LeftOut(
                     source=part.uri, reason=failure.reason.value, detail=failure.detail
                 )
-                say(f"{part.uri} is left out: {failure.reason} ({failure.detail})")
+                voice(f"{part.uri} is left out: {failure.reason} ({failure.detail})")
             else:
                 sampler.found(part.uri, count)
-                say(f"analysed {analyser.count} windows, the last of {part.uri}")
-                said = clocks.wall()
+                voice(f"analysed {analyser.count} {told}")
     clips = analyser.finish()
     if not clips:
         found = f"; of its {len(source.uris)} files none has one" if source.uris else ""

@@ -14,7 +14,6 @@ from infotok_core.router import MIN_RATE, Selection
 from pipelines.analyser import VideoTokenizer
 
 __all__ = [
-    "SILENCE_S",
     "Clocks",
     "EvaluatedTokenizer",
     "EvaluationConfig",
@@ -23,9 +22,6 @@ __all__ = [
     "Timed",
     "timed",
 ]
-
-SILENCE_S = 20.0
-"""At most about so long without a line of progress."""
 
 Say = Callable[[str], None]
 """Takes a line of progress."""

@@ -14,7 +14,8 @@ from pipelines.decode import DecodeError
 from pipelines.errors import PipelineError
 from pipelines.evaluation.analysis import Clip
 from pipelines.evaluation.clips import ClipSource
-from pipelines.evaluation.settings import SILENCE_S, Say
+from pipelines.evaluation.settings import Say
+from pipelines.voice import Voice
 
 __all__ = ["visit_clips"]
 
@@ -43,24 +44,21 @@ def visit_clips(
     for clip in clips:
         wanted.setdefault(clip.source, {})[clip.span.window_index] = clip
     total, done, start = sum(map(len, wanted.values())), 0, clock()
-    said = start
+    voice = Voice(say, clock)
 
-    def tell() -> None:
-        nonlocal said
-        said = clock()
-        left_s = (said - start) * (total - done) / done
-        say(f"measured {done} of {total} windows, about {left_s:.0f} s to go")
+    def told() -> str:
+        left_s = (clock() - start) * (total - done) / done
+        return f"measured {done} of {total} windows, about {left_s:.0f} s to go"
 
     def counted(clip: Clip, frames_THWC: NDArray[np.uint8]) -> None:
         nonlocal done
         visit(clip, frames_THWC)
         done += 1
-        if clock() - said > SILENCE_S:
-            tell()
+        voice.after_silence(told)
 
     for uri, windows in sorted(wanted.items()):
         _visit_video(source, uri, windows, counted)
-        tell()
+        voice(told())
 
 
 def _visit_video(

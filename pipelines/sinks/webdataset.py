@@ -10,7 +10,7 @@ from typing import Any
 from schemas.versions import FormatError
 from schemas.webdataset import member_row, sample_members
 
-__all__ = ["read_samples", "tar_bytes", "tar_samples"]
+__all__ = ["read_samples", "sample_bytes", "tar_bytes", "tar_samples"]
 
 
 def tar_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
@@ -32,6 +32,12 @@ def tar_bytes(rows: Iterable[Mapping[str, Any]]) -> bytes:
                 member.mode = 0o644
                 tar.addfile(member, io.BytesIO(data))
     return sink.getvalue()
+
+
+def sample_bytes(row: Mapping[str, Any]) -> int:
+    """What a row takes in a tar: headers, and parts filled up to whole blocks."""
+    block = tarfile.BLOCKSIZE
+    return sum(block + -(-len(data) // block) * block for _, data in sample_members(row))
 
 
 def tar_samples(data: bytes) -> Iterator[tuple[str, int, dict[str, bytes]]]:

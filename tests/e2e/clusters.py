@@ -24,15 +24,15 @@ def free_ports(count: int) -> int:
     raise AssertionError("no free ports")
 
 
-def call(command: list[str], environment: Mapping[str, str]) -> str:
-    """Run a command to its end; its output and errors as text."""
+def call(command: list[str], environment: Mapping[str, str], *, errors: bool = True) -> str:
+    """Run a command to its end; its output (and errors) as text."""
     done = subprocess.run(
         command,
         cwd=REPOSITORY,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        stderr=subprocess.STDOUT if errors else None,
         timeout=PATIENCE_S,
         text=True,
         check=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 from runs import PATIENCE_S, Finished, run_command, start
-from s3_tools import SECRET, filesystem, make_bucket, objects
+from s3_tools import SECRET, filesystem, make_bucket, noting, objects, proxy
 from webdataset.compat import WebDataset
 
 from pipelines.config import StorageConfig
@@ -33,10 +34,12 @@ class BucketRun:
     Attributes:
         files: Below the output, by path; the work folder included.
         said: By name: stdout, stderr, and every log of its Ray.
+        requests: All that it asked of the store: (method, key).
     """
 
     endpoint: str
     bucket: str
+    requests: list[tuple[str, str]]
     files: dict[str, bytes]
     said: dict[str, bytes]
 
@@ -51,12 +54,15 @@ def run(
         filesystem(s3_endpoint).put_file(str(video), f"{bucket}/in/{video.name}")
     places = {"IN": f"{bucket}/in", "OUT": f"{bucket}/out"}
     command = run_command(Path("IN"), Path("OUT"), checkpoint)
-    command = [places.get(word, word) for word in command] + ["--endpoint-url", s3_endpoint]
+    command = [places.get(word, word) for word in command]
+    requests: list[tuple[str, str]] = []
     # Short: the paths of Ray's sockets may have 107 bytes.
     ray = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     try:
-        with start(command, folder / "run.log", {"RAY_TMPDIR": str(ray)}) as session:
-            status = session.wait(PATIENCE_S)
+        with proxy(s3_endpoint, noting(requests)) as url:
+            command += ["--endpoint-url", url]
+            with start(command, folder / "run.log", {"RAY_TMPDIR": str(ray)}) as session:
+                status = session.wait(PATIENCE_S)
         said = {
             str(path): path.read_bytes()
             for path in (session.log, session.output, *ray.rglob("logs/**/*"))
@@ -67,7 +73,7 @@ def run(
     assert status == 0, said[str(session.log)][-3000:].decode(errors="replace")
     found = objects(s3_endpoint, bucket)
     files = {key[4:]: data for key, data in found.items() if key.startswith("out/")}
-    return BucketRun(endpoint=s3_endpoint, bucket=bucket, files=files, said=said)
+    return BucketRun(endpoint=s3_endpoint, bucket=bucket, requests=requests, files=files, said=said)
 
 
 def test_data_files_are_those_of_a_run_from_folder_to_folder(
@@ -144,3 +150,21 @@ def test_the_secret_of_the_environment_is_nowhere(run: BucketRun) -> None:
     leaking = [name for name, data in written.items() if any(s in data for s in spellings)]
     assert leaking == []
     assert b"AWS_SECRET" not in b"".join(run.files.values())
+
+
+def test_requests_are_as_many_as_the_page_on_capacity_counts(run: BucketRun) -> None:
+    # docs/capacity.md, "Requests": they are what a bucket costs beside its bytes.
+    asked = Counter(
+        (method, "/".join(key.removeprefix("out/").split("/")[:-1])) for method, key in run.requests
+    )
+    folders = Counter("/".join(path.split("/")[:-1]) for path in run.files)
+    videos, units, shards = 11, folders["_work/units/000000"], 3
+    assert asked["PUT", "_work/units/000000"] == asked["GET", "_work/units/000000"] == units
+    assert (asked["GET", "in"], asked["HEAD", "in"]) == (videos, videos)
+    assert (asked["PUT", "_work/videos"], asked["GET", "_work/videos"]) == (videos, 0)
+    starts = [key for method, key in run.requests if method == "PUT" and "/attempts/" in key]
+    assert len(starts) == videos + units
+    assert asked["PUT", "data"] == folders["data"]
+    assert asked["PUT", "wds"] == folders["wds"]
+    in_proportion = 4 * videos + 3 * units + folders["data"] + folders["wds"] + 8 * shards
+    assert in_proportion < asked.total() <= in_proportion + 90

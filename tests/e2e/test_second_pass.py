@@ -153,6 +153,22 @@ def retargeted(
     return Retargeted(output=output, status=status, summary=json.loads(printed), said=said)
 
 
+def test_a_run_of_which_nothing_came_says_so(control: RunControl, small: list[str], tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.mp4").write_bytes(b"no video")
+    output = tmp_path / "corpus"
+    command = [sys.executable, "-m", "jobs", "run", str(tmp_path / "in"), str(output)]
+    command += [word for setting in small for word in ("--set", setting)]
+    address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    with start(command, tmp_path / "run.log", address) as session:
+        assert session.wait(PATIENCE_S) == 0, session.log.read_text(errors="replace")[-3000:]
+        said = session.log.read_text(errors="replace").splitlines()
+    assert said[-1] == (
+        f"none of 1 videos is in the corpus; `infotok inspect {output}/quarantine/"
+        "quarantine.parquet` says why"
+    )
+
+
 def test_another_rate_is_met_without_a_video(
     first: tuple[Path, dict[str, object]], retargeted: Retargeted
 ):

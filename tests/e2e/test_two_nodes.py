@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -10,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from clusters import RAY, free_ports
+from clusters import RAY, call, free_ports
 from runs import PATIENCE_S, Finished, finish, run_command, start, stored, until
 
 from benchmarks.processes import Session, wait_until
@@ -80,3 +82,24 @@ def test_a_run_survives_the_loss_of_a_node(
         found = finish(session, output)
     assert found.digests == undisturbed.digests
     assert found.summary == undisturbed.summary
+
+
+@pytest.mark.slow
+def test_doctor_counts_the_nodes_that_are_there(
+    nodes: Nodes, checkpoint: Path, tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "jobs", "doctor", str(checkpoint), str(tmp_path / "out")]
+    command += ["--checkpoint", str(checkpoint), "--json"]
+    command += ["--set", "space.size=32", "--set", "window.frames=9"]
+    environment = {**nodes.environment, "RAY_ADDRESS": nodes.address}
+
+    def found() -> dict[str, str]:
+        findings = json.loads(call(command, environment, errors=False))
+        return {finding["name"]: finding["what"] for finding in findings}
+
+    both = found()
+    assert both["cluster"] == "nodes: 2, CPUs: 2, GPUs: 0"
+    assert str(tmp_path / "out") in both["shared"]
+    nodes.second.end()
+    wait_until(lambda: found()["cluster"] == "nodes: 1, CPUs: 1, GPUs: 0", timeout_s=PATIENCE_S)
+    assert "shared" not in found()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -198,7 +199,10 @@ class Other(nn.Module):
 
 
 def _scripted(module: nn.Module, path: Path) -> Path:
-    torch.jit.script(module).save(str(path))
+    with warnings.catch_warnings():
+        # TorchScript is what such files are.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.script(module).save(str(path))
     return path
 
 
@@ -224,5 +228,24 @@ def test_another_network_is_refused_by_name(
 def test_what_is_no_torchscript_is_named(tmp_path: Path, vgg_file: Path):
     with pytest.raises(WeightsError, match=r"none.pt: does not exist"):
         ClipFeatures.load(tmp_path / "none.pt")
-    with pytest.raises(WeightsError, match=r"vgg16.pth: is not TorchScript"):
+    with pytest.raises(WeightsError, match=r"vgg16.pth: is no TorchScript program"):
         ClipFeatures.load(vgg_file)
+
+
+def test_flipped_bits_are_no_weights(tmp_path: Path, vgg: Vgg16, vgg_file: Path):
+    network = nn.Linear(8, 8)
+    scripted = _scripted(network, tmp_path / "i3d.pt")
+    convolution = next(vgg.parameters())
+    with pytest.raises(WeightsError, match=r"i3d.pt: .*does not match its checksum"):
+        ClipFeatures.load(_flipped(scripted, network.weight, scripted))
+    with pytest.raises(WeightsError, match=r"vgg.pth: .*does not match its checksum"):
+        VggFeatures.load(_flipped(vgg_file, convolution, tmp_path / "vgg.pth"))
+
+
+def _flipped(file: Path, tensor: Tensor, to: Path) -> Path:
+    data = bytearray(file.read_bytes())
+    place = data.find(tensor.detach().numpy().tobytes())
+    assert place > 0
+    data[place + 3] ^= 0x01
+    to.write_bytes(data)
+    return to

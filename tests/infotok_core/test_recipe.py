@@ -53,8 +53,8 @@ def test_a_stage_survives_being_written_down(stage: Stage):
         ({"steps": 1, "zoom_max": math.nan}, "zoom_max must be a finite number"),
         ({"steps": 1, "router": "elbo", "rates": [math.inf]}, "rates must be finite"),
         # It would climb the loss, or stand still.
-        ({"steps": 1, "clip_norm": -1.0}, "clip_norm must be above 0"),
-        ({"steps": 1, "clip_norm": 0.0}, "clip_norm must be above 0"),
+        ({"steps": 1, "clip_norm": -1.0}, "clip_norm must be a finite number above 0"),
+        ({"steps": 1, "clip_norm": 0.0}, "clip_norm must be a finite number above 0"),
         ({"steps": 1, "weight_decay": -0.1}, "weight_decay must be at least 0"),
         ({"steps": 1, "warmup_steps": -1}, "warmup_steps must be at least 0"),
         ({"steps": 1, "final_learning_rate": -1.0}, "final_learning_rate must lie in"),

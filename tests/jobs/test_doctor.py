@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from s3_tools import ignores_conditions, make_bucket, objects, proxy
 from videos import write_video
 
 from jobs.cli import main
+from jobs.engine import engine
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.doctor import ClusterShape, examine, gpu_memory
+from pipelines.doctor_places import check_shared
+from pipelines.errors import PipelineError
 from pipelines.findings import Verdict
 from pipelines.storage import Store
 
@@ -37,7 +41,7 @@ def test_where_a_run_would_work_it_exits_with_0_and_leaves_nothing(tmp_path: Pat
         found
     )
     assert all(finding["advice"] == "" for finding in found.values() if finding["verdict"] == "ok")
-    assert [path for path in tmp_path.rglob("*") if "probe" in path.name] == []
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.mp4", "videos"]
 
 
 def test_each_thing_that_is_wrong_has_its_advice_and_the_exit_code_is_1(tmp_path: Path):
@@ -51,6 +55,54 @@ def test_each_thing_that_is_wrong_has_its_advice_and_the_exit_code_is_1(tmp_path
     assert "does not exist" in result.stdout
     # Nothing of buckets where there are none.
     assert "s3:" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("127.0.0.1:9", "nobody answers there"),
+        ("auto", "last 127.0.0.1:9: nobody answers there"),
+        ("head", "is no address: HOST:PORT, or auto"),
+        ("head:", "is no address"),
+        ("ray://127.0.0.1:10001", "through which Ray Data does not run"),
+    ],
+)
+def test_a_cluster_that_cannot_be_joined_is_one_finding_and_ends_a_run(
+    address: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    result = doctor("--checkpoint", tmp_path, "--json")
+    assert result.exit_code == 1
+    found = {finding["name"]: finding for finding in json.loads(result.stdout)}
+    assert f"RAY_ADDRESS={address}" in found["cluster"]["what"]
+    assert said in found["cluster"]["what"]
+    assert {"codecs", "weights", "scratch"} <= set(found)
+    with pytest.raises(PipelineError, match=said), engine():
+        pass
+
+
+def test_a_tar_of_videos_is_no_input_and_it_is_said_what_to_do(tmp_path: Path):
+    write_video(tmp_path / "a.mp4", 9)
+    shutil.make_archive(str(tmp_path / "tars" / "shard-000"), "tar", tmp_path, "a.mp4")
+    result = doctor(tmp_path / "tars", "--checkpoint", "/nowhere", "--json")
+    found = {finding["name"]: finding for finding in json.loads(result.stdout)}
+    assert found["input"]["verdict"] == "look"
+    assert "shard-000.tar is a tar archive" in found["input"]["what"]
+    assert "unpack" in found["input"]["advice"]
+
+
+def test_folders_of_this_machine_are_named_if_the_cluster_has_others(tmp_path: Path):
+    stores = {"output": Store("s3://bucket/out"), "work": Store(str(tmp_path / "work"))}
+    assert check_shared(str(tmp_path), stores, nodes=1) is None
+    assert check_shared("s3://bucket/in", {"output": stores["output"]}, nodes=2) is None
+    found = check_shared(str(tmp_path), stores, nodes=2)
+    assert found is not None
+    assert found.verdict is Verdict.DOUBTFUL
+    assert f"{tmp_path}, {tmp_path / 'work'}" in found.what
+    assert "s3://" not in found.what
 
 
 def test_the_disk_is_that_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -121,6 +173,25 @@ def test_the_cluster_is_compared_with_the_plan(settings, shape, verdict, tmp_pat
     document["tokenizer"] = {**document["tokenizer"], "checkpoint": str(tmp_path)}
     found = list(examine(RunConfig.model_validate(document), shape, source=None, stores={}))
     assert [item.verdict for item in found if item.name == "cluster"] == [verdict]
+
+
+@pytest.mark.parametrize(
+    ("device", "named"),
+    [
+        ("auto", ["no CPU", "runtime.actors = 5", "runtime.decoders = 9"]),
+        ("cuda", ["no CPU", "device = cuda", "runtime.decoders = 9"]),
+    ],
+)
+def test_all_that_a_cluster_lacks_is_said_at_once(device: str, named: list[str]):
+    document = {
+        "tokenizer": {"checkpoint": "/nowhere", "device": device},
+        "runtime": {"actors": 5, "decoders": 9},
+    }
+    shape = ClusterShape(cpus=0, gpus=0, nodes=1)
+    found = examine(RunConfig.model_validate(document), shape, source=None, stores={})
+    said = [item.what for item in found if item.name == "cluster"]
+    assert [name for name in named if not any(name in line for line in said)] == []
+    assert len(said) == len(named)
 
 
 @pytest.mark.parametrize(("actors", "verdict"), [(1, Verdict.GOOD), (2, Verdict.DOUBTFUL)])

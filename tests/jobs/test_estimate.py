@@ -27,6 +27,7 @@ from pipelines.storage import Store
 from pipelines.tokenizer_choice import chosen_tokenizer
 
 CLIPS = Path(__file__).parents[2] / "examples/clips"
+BYTES = {"work_bytes", "parquet_bytes", "webdataset_bytes"}
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def estimate(folder: Path, *options: object) -> Result:
-    settings = ("space.size=32", "window.frames=17", "tokenizer.cpu_threads=1")
+def estimate(folder: Path, *options: object, size: int = 32) -> Result:
+    settings = (f"space.size={size}", "window.frames=17", "tokenizer.cpu_threads=1")
     arguments = ["estimate", folder / "videos", "--checkpoint", folder / "checkpoint", *options]
     arguments += [part for setting in settings for part in ("--set", setting)]
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -69,9 +70,26 @@ def test_a_sample_of_everything_counts_what_a_run_would_find(everything: dict[st
     windows = everything["sampled_windows"]
     assert 70 * windows < totals["tokens_at_full_rate"]["value"] <= 80 * windows
     assert everything["rate"] == pytest.approx(0.25, rel=0.05)
-    for total in totals.values():
-        assert total["low"] == pytest.approx(total["value"])
-        assert total["high"] == pytest.approx(total["value"])
+    for name in totals.keys() - BYTES:
+        assert totals[name]["low"] == pytest.approx(totals[name]["value"])
+        assert totals[name]["high"] == pytest.approx(totals[name]["value"])
+
+
+def test_bytes_from_some_windows_of_every_video_are_an_estimate_and_a_good_one(folder: Path):
+    options = ("--sample", 100, "--rate", 0.25, "--set", "output.format=both", "--json")
+    found = [
+        json.loads(estimate(folder, *options, "--windows", number, size=64).stdout)["totals"]
+        for number in (1, 3, 64)
+    ]
+    for name in BYTES:
+        one, some, all_of_them = (totals[name] for totals in found)
+        # A file has its head and footer once, and windows of 320 tokens weigh little beside them.
+        assert one["value"] == pytest.approx(all_of_them["value"], rel=0.3)
+        assert some["value"] == pytest.approx(all_of_them["value"], rel=0.15)
+        assert some["low"] <= some["value"] <= some["high"]
+        assert all_of_them["low"] == pytest.approx(all_of_them["high"])
+    work = found[1]["work_bytes"]
+    assert work["low"] < work["high"]
 
 
 def test_a_broken_file_is_part_of_what_is_to_be_expected(everything: dict[str, Any]):
@@ -94,7 +112,7 @@ def test_some_of_the_videos_speak_for_all_within_an_interval_that_says_how_it_wa
     assert result.exit_code == 0, result.output
     assert "5 videos" in result.stdout
     assert "looked at 3 of them" in result.stdout
-    for name in ("tokens kept", "cpu-hours of the tokenizer", "Parquet files", "WebDataset files"):
+    for name in ("tokens kept", "core-hours of the tokenizer", "Parquet files", "WebDataset files"):
         [line] = [line for line in result.stdout.splitlines() if line.startswith(name)]
         assert "[" in line
     assert "bootstrap over the sampled videos" in result.stdout
@@ -140,11 +158,13 @@ def test_nothing_but_broken_files_gives_no_tokens(folder: Path, tmp_path: Path):
     assert found["reasons"] == {"NOT_A_VIDEO": 1}
     assert found["totals"]["tokens"]["value"] == 0
     assert found["windows_per_s"] is None
-    assert "would be set aside: 1 NOT_A_VIDEO" in estimate(tmp_path).stdout
+    text = estimate(tmp_path)
+    assert "would be set aside: 1 NOT_A_VIDEO" in text.stdout
+    assert "a.mp4: NOT_A_VIDEO, no demuxer recognises the bytes" in text.stderr
 
 
 def test_one_video_tells_nothing_of_others_but_all_of_itself(folder: Path, tmp_path: Path):
-    assert "one video tells nothing of others" in estimate(folder, "--sample", 1).stdout
+    assert "no interval from one video" in estimate(folder, "--sample", 1).stdout
     (tmp_path / "videos").mkdir()
     shutil.copy(CLIPS / "car.mp4", tmp_path / "videos")
     (tmp_path / "checkpoint").symlink_to(folder / "checkpoint")
@@ -171,7 +191,7 @@ def test_a_speed_that_was_given_is_not_said_of_the_device_that_is_here(folder: P
     text = estimate(folder, "--sample", 1, "--windows", 1, "--clips-per-s", 10).stdout
     assert "tokenizer: 10 windows/s, as given" in text
     assert "device-hours of the tokenizer" in text
-    assert "cpu" not in text
+    assert "core-hours of the tokenizer" not in text
 
 
 class Diary(CountingTokenizer):
@@ -200,6 +220,7 @@ def estimated_by(folder: Path, *, room: int) -> tuple[list[str], Estimate]:
         found = estimate_corpus(
             draft, config, identity, lambda: Diary(events, room=room), sample=100,
             windows_per_video=100, windows_per_s=None, clock=time.perf_counter,
+            cpu_clock=time.process_time,
             say=lambda line: events.append(line.split(" ")[0]),
         )  # fmt: skip
     return events, found
@@ -208,6 +229,18 @@ def estimated_by(folder: Path, *, room: int) -> tuple[list[str], Estimate]:
 def test_frames_of_a_large_sample_are_not_all_held(folder: Path):
     events, _ = estimated_by(folder, room=64)
     assert events.index("analyse") < events.index("5/5")
+
+
+def test_hours_on_a_cpu_are_those_of_its_cores_whatever_else_the_machine_does(folder: Path):
+    text = estimate(folder, "--sample", 2, "--windows", 1).stdout
+    assert "core-hours of the tokenizer" in text
+    assert "windows per CPU-second" in text
+
+
+def test_frames_of_a_long_video_are_not_all_held(folder: Path):
+    result = estimate(folder, "--windows", 65)
+    assert result.exit_code == 2
+    assert "1<=x<=64" in result.stderr
 
 
 def test_videos_that_the_tokenizer_cannot_analyse_would_be_set_aside(folder: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import struct
 from fractions import Fraction
@@ -57,6 +58,14 @@ def test_a_session_description_does_not_listen(tmp_path, name):
         f"m=video {port} RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\n"
     )
     assert failure_here(request_for(path)).reason == FailureReason.NOT_A_VIDEO
+
+
+@pytest.mark.parametrize("format_", ["tar", "gztar", "zip"])
+def test_videos_in_an_archive_are_not_read_and_it_is_said_what_to_do(tmp_path, secret, format_):
+    path = shutil.make_archive(str(tmp_path / "videos"), format_, secret.parent)
+    failure = failure_here(request_for(path))
+    assert failure.reason == FailureReason.NOT_A_VIDEO
+    assert failure.detail.endswith("archive; videos in archives are not read: unpack it")
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,7 @@ class Moments(nn.Module):
         return torch.stack([clips.mean(1), clips.std(1), clips[:, 0]], 1)
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 def test_lpips_and_fvd_are_measured_where_there_are_networks(
     folder: Path, tokenizer: Tokenizer, frames: list[np.ndarray]
 ):

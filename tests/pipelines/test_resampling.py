@@ -63,6 +63,31 @@ def test_the_truth_is_inside_about_as_often_as_promised():
     assert inside >= 34
 
 
+def test_parts_of_every_video_leave_something_open_until_all_are_seen():
+    sample = resamples([100, 200, 300, 400], 1)
+    values, of = [1.0, 5.0, 2.0, 7.0], [10.0, 10.0, 10.0, 20.0]
+    widths: list[float] = []
+    for seen in (0.1, 0.5, 1.0):
+        found = sample.per(values, of, seen=seen)
+        assert found.value == pytest.approx(15 / 50)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low <= found.value <= found.high
+        widths.append(found.high - found.low)
+    assert widths[0] > widths[1] > widths[2] == 0
+
+
+def test_a_product_is_as_uncertain_as_its_factors_together():
+    sure, unsure = Interval(10.0, 10.0, 10.0), Interval(2.0, 1.4, 2.8)
+    assert sure.by(unsure) == unsure.by(sure) == Interval(20.0, 14.0, 28.0)
+    both = Interval(10.0, 6.0, 13.0).by(unsure)
+    assert both.value == 20.0
+    # 30 % and 40 % below, 40 % and 30 % above: 50 % together.
+    assert (both.low, both.high) == (pytest.approx(10.0), pytest.approx(30.0))
+    assert Interval(10.0, None, None).by(unsure) == Interval(20.0, None, None)
+    assert Interval(0.0, 0.0, 0.0).by(unsure) == Interval(0.0, 0.0, 0.0)
+
+
 def test_one_video_has_no_interval():
     found = VideoResamples([10], total_bytes=100, total_videos=10).total([3.0])
     assert found == Interval(30.0, None, None)

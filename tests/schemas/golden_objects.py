@@ -6,6 +6,7 @@ Only a new format version may change them.
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 if __name__ == "__main__":
@@ -89,7 +90,7 @@ def _receipt(token_floor: float | None = None) -> VideoReceipt:
         uri="a/ü.mp4",
         version="etag",
         status="analysed",
-        facts=VideoReceipt.facts_dict(FACTS),
+        facts=asdict(FACTS),
         windows=1,
         tokens=16,
         units=(unit,),

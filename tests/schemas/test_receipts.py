@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def _analysed(**change: Any) -> dict[str, Any]:
         "uri": "a.mp4",
         "version": "1-2",
         "status": "analysed",
-        "facts": VideoReceipt.facts_dict(FACTS),
+        "facts": asdict(FACTS),
         "windows": 1,
         "tokens": 48,
         "units": (ENTRY,),

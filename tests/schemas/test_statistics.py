@@ -51,15 +51,6 @@ def test_the_summary_is_not_believed():
     assert ElboStatistics.from_bytes(json.dumps(document).encode()) == statistics
 
 
-def test_statistics_of_another_plan_or_tokenizer_are_refused():
-    statistics = statistics_of([])
-    statistics.require(plan_id="p", tokenizer=TOKENIZER)
-    with pytest.raises(ValueError, match="plan p cannot be used with plan q"):
-        statistics.require(plan_id="q", tokenizer=TOKENIZER)
-    with pytest.raises(ValueError, match="tokenizer"):
-        statistics.require(plan_id="p", tokenizer="other")
-
-
 @given(st.lists(elbo_bins, max_size=4), st.lists(elbo_bins, max_size=4))
 def test_statistics_of_two_runs_merge_to_those_of_one(
     first: list[ElboBins], second: list[ElboBins]
