@@ -75,9 +75,14 @@ class CpuMeter:
         return totals
 
     def per_second(self, start_s: float, end_s: float) -> dict[str, float]:
-        """CPU-seconds per second by kind, between the looks nearest to two times, most first."""
+        """CPU-seconds per second by kind, between the looks nearest to two times, most first.
+
+        On busy cores a look takes seconds: where one alone lies between, its neighbours are taken.
+        """
         times = [when for when, _ in self._looks]
         first, last = (min(bisect_left(times, when), len(times) - 1) for when in (start_s, end_s))
+        if first == last:
+            first, last = max(first - 1, 0), min(last + 1, len(times) - 1)
         (began, before), (ended, after) = self._looks[first], self._looks[last]
         used = {kind: (after[kind] - before[kind]) / (ended - began) for kind in after}
         return dict(sorted(used.items(), key=lambda item: -item[1]))

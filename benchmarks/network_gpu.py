@@ -55,15 +55,20 @@ def main() -> None:
         "date": time.strftime("%Y-%m-%d"), "matmul_tflops": round(rate, 1),
     }  # fmt: skip
     print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
-    rows: list[dict[str, Any]] = []
+    document: dict[str, Any] = {"machine": machine, "rows": [], "precision": []}
     for case in cases():
         for row in measure(*case, rate):
             print_row(row)
-            rows.append(row)
-    precision = list(precision_rows(windows_of(arguments.clips, arguments.num_clips)))
-    if arguments.json:
-        document = {"machine": machine, "rows": rows, "precision": precision}
-        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+            keep(arguments.json, document, "rows", row)
+    for row in precision_rows(windows_of(arguments.clips, arguments.num_clips)):
+        keep(arguments.json, document, "precision", row)
+
+
+def keep(path: Path | None, document: dict[str, Any], part: str, row: dict[str, Any]) -> None:
+    """Write each row as it comes: a GPU may be gone before the last."""
+    document[part].append(row)
+    if path is not None:
+        path.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def cases() -> Iterator[tuple[str, Network, tuple[int, int, int], int]]:
