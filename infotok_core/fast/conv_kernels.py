@@ -123,7 +123,7 @@ def causal_conv_of_tiles(
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, GROUP: tl.constexpr,
     PROGRAMS: tl.constexpr,
 ):  # fmt: skip
-    """For Hopper, where BM divides L, BN divides COUT and BK divides CIN.
+    """For Hopper and its like, where BM divides L, BN divides COUT and BK divides CIN.
 
     Tiles of x and of the weight come by bulk copies (tensor descriptors of rows of CIN and COUT
     values, in blocks of BM x BK and BK x BN). Each of the PROGRAMS makes many tiles, in one flat
