@@ -17,6 +17,7 @@ from torch import Tensor
 
 from infotok_core import fused
 from infotok_core.fast import narrow_attention
+from infotok_core.fast.tiles import power_of_two
 
 __all__ = [
     "add_norm",
@@ -87,7 +88,7 @@ def causal_conv(
     out_BTLD = x_BTLC.new_empty((batch, frames, length, outputs))
     # Tiles that Hopper's matrix units want; fixed, see kernels.
     widest = 256 if x_BTLC.element_size() == 2 else 128
-    tile = {"BM": 128, "BN": min(widest, _power_of_two(outputs, least=16)), "BK": 64}
+    tile = {"BM": 128, "BN": min(widest, power_of_two(outputs, least=16)), "BK": 64}
     across = -(-outputs // tile["BN"])
     has_sums = wants_sums and length % tile["BM"] == 0
     partial_FS2 = torch.empty(
@@ -148,7 +149,7 @@ def double(y_FHWD: Tensor, bias_C: Tensor) -> tuple[Tensor, Tensor]:
     )
     _kernels().double[(across, 2 * height, frames)](
         y_FHWD, bias_C, out, partial_FS2, height, width,
-        CHANNELS=channels, PADDED=_power_of_two(channels), BM=16,
+        CHANNELS=channels, PADDED=power_of_two(channels), BM=16,
     )  # fmt: skip
     return out, partial_FS2.sum(1)
 
@@ -180,7 +181,7 @@ def attend(
     if narrow_attention.is_for(qkv_BNC.device, head):
         narrow_attention.attend(packed, out_BNC, num_frames=num_frames)
         return out_BNC
-    rows = min(32, _power_of_two(length, least=16))
+    rows = min(32, power_of_two(length, least=16))
     _kernels("attention_kernels").attend[(num_frames * -(-length // rows), batch * heads)](
         *packed, out_BNC, length, tokens, heads=heads, HEAD=head, PAD=packed.shape[-1],
         BM=rows, BN=64, PAIRS=qkv_BNC.is_cuda, num_warps=rows // 16, num_stages=3,
@@ -195,12 +196,12 @@ def _pack(
     batch, tokens, triple = qkv_BNC.shape
     rows, head = batch * tokens, triple // 3 // heads
     narrow = narrow_attention.is_for(qkv_BNC.device, head)
-    pad = head if narrow else _power_of_two(head, least=16)
+    pad = head if narrow else power_of_two(head, least=16)
     balance = narrow_attention.BALANCE if narrow else 1.0
     packed = qkv_BNC.new_empty((3, batch, heads, tokens, pad), dtype=torch.float16)
     # Whole heads to a tile; fixed, see kernels.
     height, *tile, warps = (32, 128, 128, 4) if weight_2CC is None else (64, 128, 32, 4)
-    width, step = (max(pad, min(n, _power_of_two(heads * pad, least=16))) for n in tile)
+    width, step = (max(pad, min(n, power_of_two(heads * pad, least=16))) for n in tile)
     _kernels("attention_kernels").pack[(-(-rows // height) * 3 * -(-heads * pad // width),)](
         qkv_BNC, turns_NE2, qkv_BNC if weight_2CC is None else weight_2CC, bias_2C, packed,
         rows, tokens, math.log2(math.e) / math.sqrt(head) * balance, 1 / balance,
@@ -215,7 +216,7 @@ def softmax(score_FLL: Tensor, dtype: torch.dtype) -> Tensor:
     out = torch.empty_like(score_FLL, dtype=dtype)
     length = score_FLL.shape[-1]
     _kernels("attention_kernels").softmax[(score_FLL.numel() // length,)](
-        score_FLL, out, length, PADDED=_power_of_two(length)
+        score_FLL, out, length, PADDED=power_of_two(length)
     )
     return out
 
@@ -232,7 +233,7 @@ def attend_in_time(q_BTLC: Tensor, k_BTLC: Tensor, v_BTLC: Tensor) -> Tensor:
     out = torch.empty_like(q_BTLC)
     _kernels("attention_kernels").attend_in_time[(batch * length,)](
         q_BTLC, k_BTLC, v_BTLC, out, frames, length, 1 / math.sqrt(width), WIDTH=width,
-        PADDED=_power_of_two(width, least=16), FRAMES=_power_of_two(frames, least=16), num_warps=8,
+        PADDED=power_of_two(width, least=16), FRAMES=power_of_two(frames, least=16), num_warps=8,
     )  # fmt: skip
     return out
 
@@ -242,7 +243,7 @@ def gate(x_BNC: Tensor) -> Tensor:
     rows, width = x_BNC.shape[:-1].numel(), x_BNC.shape[-1] // 2
     out = x_BNC.new_empty((*x_BNC.shape[:-1], width))
     _kernels().gate[(-(-rows // 8),)](
-        x_BNC, out, rows, WIDTH=width, PADDED=_power_of_two(width), BM=8
+        x_BNC, out, rows, WIDTH=width, PADDED=power_of_two(width), BM=8
     )
     return out
 
@@ -267,13 +268,9 @@ def _add_norm(
     total, out = torch.empty_like(x_BNC) if adds else x_BNC, torch.empty_like(x_BNC)
     _kernels().add_norm[(-(-rows // 8),)](
         x_BNC, y_BNC if adds else x_BNC, weight_C, total, out, rows, eps,
-        WIDTH=width, PADDED=_power_of_two(width), ADDS=adds, BM=8,
+        WIDTH=width, PADDED=power_of_two(width), ADDS=adds, BM=8,
     )  # fmt: skip
     return total, out
-
-
-def _power_of_two(number: int, *, least: int = 1) -> int:
-    return max(least, 1 << (number - 1).bit_length())
 
 
 def _copies_tiles(*tensors: Tensor) -> bool:

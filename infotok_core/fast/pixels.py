@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from infotok_core.fast.tiles import power_of_two
 from infotok_core.patching import Patcher, Unpatcher
 
 __all__ = ["FastPatcher", "FastUnpatcher", "from_uint8", "token_information"]
@@ -34,7 +35,7 @@ def token_information(
     batch, _, frames, height, width = video_BCTHW.shape
     t, h, w = 1 + (frames - 1) // temporal, height // spatial, width // spatial
     out = video_BCTHW.new_empty((batch, t, h, w), dtype=torch.float32)
-    pixels = _power_of_two(spatial * spatial)
+    pixels = power_of_two(spatial * spatial)
     _kernels().information[(-(-w // 16), h, batch * t)](
         video_BCTHW, reconstruction_BCTHW.contiguous(), out, frames, t, h, w,
         *video_BCTHW.stride(), TEMPORAL=temporal, SPATIAL=spatial, PIXELS=pixels, BM=16,
@@ -97,12 +98,8 @@ def _tile(width: int, size: int) -> dict[str, int]:
     """Patches of a program: as many as the registers hold. A product is 16 wide at least."""
     samples = size**3
     most = 64 if samples <= 16 else 16
-    rows = min(most, max(16, _power_of_two(width)))
+    rows = min(most, max(16, power_of_two(width)))
     return {"P": size, "K": samples, "PADDED": max(16, samples), "BM": rows}
-
-
-def _power_of_two(number: int) -> int:
-    return 1 << (number - 1).bit_length()
 
 
 @functools.cache
