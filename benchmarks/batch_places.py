@@ -25,7 +25,7 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from infotok_core.checkpoint import load_checkpoint
 from infotok_core.config import published
 from infotok_core.fast import ops, pixels
-from infotok_core.fast.network import accelerate
+from infotok_core.fast.network import accelerate, is_accelerated
 from infotok_core.information import token_information
 from infotok_core.network import Network, build_network
 from infotok_core.tokenizer import from_uint8
@@ -34,8 +34,10 @@ PROBED = {
     F.conv2d, F.conv3d, F.linear, F.layer_norm, F.group_norm, F.scaled_dot_product_attention,
     torch.matmul, torch.bmm, torch.einsum, torch.Tensor.matmul, torch.Tensor.mean, torch.Tensor.sum,
 }  # fmt: skip
-# `rotate` turns each row by a table of its own, `double` moves pixels: nothing is summed in them.
-OURS = ("attend", "causal_conv", "norm_silu")
+OURS = (
+    "add_norm", "attend", "attend_in_time", "causal_conv", "double", "gate", "norm", "norm_silu",
+    "softmax",
+)  # fmt: skip
 
 
 class Probe(TorchFunctionMode):
@@ -132,7 +134,7 @@ def _probed(probe: Probe, name: str, function: Callable[..., object]) -> Callabl
 
 def run(network: Network, video_u8_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
     """Tokens and information of a batch, ``[B, t, h, w]`` each."""
-    is_fast = isinstance(network.encoder.patcher, pixels.FastPatcher)
+    is_fast = is_accelerated(network)
     video = (pixels.from_uint8 if is_fast else from_uint8)(video_u8_BTHWC)
     tokens = network.quantize(network.compress(network.encode(video)))
     shown = network.decode_codes(tokens.codes_BCTHW)

@@ -80,6 +80,8 @@ class CpuMeter:
         On busy cores a look takes seconds: where one alone lies between, its neighbours are taken.
         """
         times = [when for when, _ in self._looks]
+        if len(times) < 2:
+            raise SystemExit("CPUs were looked at less than twice: measure for longer")
         first, last = (min(bisect_left(times, when), len(times) - 1) for when in (start_s, end_s))
         if first == last:
             first, last = max(first - 1, 0), min(last + 1, len(times) - 1)

@@ -32,7 +32,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from infotok_core.checkpoint import load_checkpoint
 from infotok_core.config import published
 from infotok_core.fast import pixels
-from infotok_core.fast.network import Recorded, accelerate
+from infotok_core.fast.network import Recorded, accelerate, is_accelerated
 from infotok_core.information import token_information
 from infotok_core.network import Network, build_network
 from infotok_core.tokenizer import Tokenizer, from_uint8
@@ -139,7 +139,7 @@ def measure(
 
 def one_pass(network: Network) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """Tokens and information of uint8 windows."""
-    is_fast = isinstance(network.encoder.patcher, pixels.FastPatcher)
+    is_fast = is_accelerated(network)
     to_float = pixels.from_uint8 if is_fast else from_uint8
     information_of = pixels.token_information if is_fast else token_information
 

@@ -8,6 +8,7 @@ Shapes: B windows, T frames, H rows, W columns, C = 3 colours; lower-case t, h, 
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -248,12 +249,15 @@ class Tokenizer(VideoCodec):
             keep_Bthw: bool; False where the token will be dropped.
         """
         pairs = zip(self._parts(video_u8_BTHWC), self._parts(keep_Bthw), strict=True)
-        found: list[Tensor] = []
-        for video, keep in pairs:
-            latent_Bzthw = self.network.encode(from_uint8(video))
-            latent_Bzthw = self.network.compress(latent_Bzthw, keep.unsqueeze(1))
-            found.append(self.network.quantize(latent_Bzthw).indices_BTHW)
-        return torch.cat(found)
+        return torch.cat([self._encoded(video, keep) for video, keep in pairs])
+
+    def _encoded(self, video_u8_BTHWC: Tensor, keep_Bthw: Tensor) -> Tensor:
+        gpu = self.device.type == "cuda"
+        # Kernels of ours run on the current device.
+        with torch.cuda.device(self.device) if gpu else contextlib.nullcontext():
+            latent_Bzthw = self.network.encode(self._from_uint8(video_u8_BTHWC))
+            latent_Bzthw = self.network.compress(latent_Bzthw, keep_Bthw.unsqueeze(1))
+            return self.network.quantize(latent_Bzthw).indices_BTHW
 
     def _analyse(self, video_u8_BTHWC: Tensor) -> Analysis:
         codes_Bthw, information_Bthw = self._analyse_batch(video_u8_BTHWC)

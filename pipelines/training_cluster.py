@@ -22,6 +22,7 @@ import torch
 
 from infotok_core.training import TrainingError
 from pipelines.errors import InterruptedRunError, PipelineError
+from pipelines.store_options import is_local
 from pipelines.training_run import TrainingJob, TrainingResult, run_training
 from pipelines.training_workers import Workers
 
@@ -170,8 +171,14 @@ def _passed_on(stop: threading.Event, path: Path) -> Generator[None]:
 def _worker(config: dict[str, Any]) -> None:
     job: TrainingJob = config["job"]
     # Paths are those of the command line; Ray Train starts each process in a folder of its own.
-    with contextlib.suppress(OSError):
+    try:
         os.chdir(config["folder"])
+    except OSError as error:
+        if is_local(job.input_url) and not Path(job.input_url).is_absolute():
+            raise PipelineError(
+                f"{socket.gethostname()} does not see {config['folder']}, where {job.input_url} "
+                "would be: name the videos by an absolute path that all machines see"
+            ) from error
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
     assert isinstance(device, torch.device)
     try:

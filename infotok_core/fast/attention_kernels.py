@@ -1,4 +1,4 @@
-"""Triton kernels of attention; as `kernels`, and under the same rules."""
+"""Triton kernels of attention; imported only where Triton is."""
 
 # pyright: basic, reportMissingImports=false
 
@@ -189,12 +189,12 @@ def attend(
 
 
 @triton.jit
-def softmax(score_ptr, out_ptr, length, PADDED: tl.constexpr):
-    """Of each row of float32 scores, rounded to what ``out`` is."""
+def softmax(score_ptr, out_ptr, length, scale, PADDED: tl.constexpr):
+    """Of each row of float32 scores times a scale, rounded to what ``out`` is."""
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, PADDED)
     score = tl.load(score_ptr + row * length + column, mask=column < length, other=-float("inf"))
-    weight = tl.exp(score - tl.max(score, 0))
+    weight = tl.exp((score - tl.max(score, 0)) * scale)
     weight = weight / tl.sum(weight, 0)
     place = out_ptr + row * length + column
     tl.store(place, weight.to(out_ptr.dtype.element_ty), mask=column < length)

@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from infotok_core.attention import SpatialAttention, TemporalAttention
 from infotok_core.fast import ops
 from infotok_core.fast.rows import rows_of, video_of
+from infotok_core.fast.tiles import power_of_two
 
 __all__ = ["FastSpatialAttention", "FastTemporalAttention"]
 
 _MOST_PIXELS = 2048  # of a frame whose scores are all held at once
-_MOST_FRAMES = 32  # that a program of ours holds at once
+_MOST_VALUES = 32 * 512  # of all frames of a pixel, which a program of ours holds at once
 
 
 class _FastSingleHead(nn.Module):
@@ -47,9 +48,8 @@ class FastSpatialAttention(_FastSingleHead):
         if q_BTLC.shape[2] > _MOST_PIXELS:
             return self.added(x_BCTHW, F.scaled_dot_product_attention(q_BTLC, k_BTLC, v_BTLC))
         q_FLC, k_FLC, v_FLC = (part.flatten(0, 1) for part in (q_BTLC, k_BTLC, v_BTLC))
-        q_FLC = q_FLC * (1 / math.sqrt(q_FLC.shape[-1]))
         score_FLL = torch.bmm(q_FLC, k_FLC.mT, out_dtype=torch.float32)
-        weight_FLL = ops.softmax(score_FLL, q_FLC.dtype)
+        weight_FLL = ops.softmax(score_FLL, q_FLC.dtype, scale=1 / math.sqrt(q_FLC.shape[-1]))
         return self.added(x_BCTHW, torch.bmm(weight_FLL, v_FLC).view_as(v_BTLC))
 
 
@@ -59,7 +59,7 @@ class FastTemporalAttention(_FastSingleHead):
     def forward(self, x_BCTHW: Tensor) -> Tensor:
         """Same shape."""
         q_BTLC, k_BTLC, v_BTLC = self.projected(x_BCTHW)
-        if q_BTLC.shape[1] <= _MOST_FRAMES:
+        if power_of_two(q_BTLC.shape[1], least=16) * q_BTLC.shape[3] <= _MOST_VALUES:
             return self.added(x_BCTHW, ops.attend_in_time(q_BTLC, k_BTLC, v_BTLC))
         q_BLTC, k_BLTC, v_BLTC = (part.transpose(1, 2) for part in (q_BTLC, k_BTLC, v_BTLC))
         y_BLTC = F.scaled_dot_product_attention(q_BLTC, k_BLTC, v_BLTC, is_causal=True)

@@ -1,8 +1,4 @@
-"""Triton kernels of the fast path; imported only where Triton is.
-
-Nothing is summed by atomics and no block size depends on a measurement: a result repeats bit for
-bit, in any process, and a sample's does not depend on the batch around it.
-"""
+"""Triton kernels of norms, gates and doubled pixels; imported only where Triton is."""
 
 # pyright: basic, reportMissingImports=false
 

@@ -237,7 +237,10 @@ def _in_time(
 
 
 def _with_sums(x_BCTHW: Tensor, sums_F2: Tensor | None) -> Tensor:
-    """Kept on the tensor itself: the plain network's code lies between here and the norm."""
+    """Kept on the tensor itself: the plain network's code lies between here and the norm.
+
+    Nothing may be written into it afterwards.
+    """
     x_BCTHW.frame_sums_F2 = sums_F2  # pyright: ignore[reportAttributeAccessIssue]
     return x_BCTHW
 

@@ -24,7 +24,7 @@ HEAD = 8
 # 1/512, which float16 has in full only of queries from 2^-5 on; so from 2^-9 on, and of keys from
 # 2^-10 on. Below, a score may be off by 8 * 2^-20 times the largest key, or query.
 BALANCE = 16.0
-_TILES, _WARPS = 2, 4  # measured on an H100; docs/performance.md
+_TILES, _WARPS = 2, 4  # by a sweep: docs/performance.md
 
 
 def is_for(device: torch.device, head: int) -> bool:

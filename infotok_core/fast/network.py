@@ -36,7 +36,7 @@ from infotok_core.layers import (
 from infotok_core.network import Network
 from infotok_core.patching import Patcher, Unpatcher
 
-__all__ = ["Recorded", "accelerate"]
+__all__ = ["Recorded", "accelerate", "is_accelerated"]
 
 
 def accelerate(network: Network, *, device: torch.device, dtype: torch.dtype) -> Network:
@@ -60,6 +60,11 @@ def accelerate(network: Network, *, device: torch.device, dtype: torch.dtype) ->
     return fast.to(device)
 
 
+def is_accelerated(network: Network) -> bool:
+    """Whether `accelerate` made it."""
+    return isinstance(network.encoder.norm_out, FastFrameNorm)
+
+
 def _replace(module: nn.Module, dtype: torch.dtype) -> None:
     for name, child in module.named_children():
         if name == "post_quant_conv":
@@ -73,9 +78,9 @@ def _fast(layer: nn.Module, dtype: torch.dtype) -> nn.Module:
     match layer:
         case ResBlock():
             return FastResBlock(layer, dtype)
-        case Patcher():
+        case Patcher() if FastPatcher.takes(layer):
             return FastPatcher(layer, dtype)
-        case Unpatcher():
+        case Unpatcher() if FastUnpatcher.takes(layer):
             return FastUnpatcher(layer)
         case FrameNorm():
             return FastFrameNorm(layer)

@@ -1,6 +1,7 @@
 """The fast path's operations on tensors: what a kernel of ours does better than the library.
 
-All take and give channels-last memory in one floating dtype, bfloat16 or float16.
+All take and give channels-last memory in one floating dtype, bfloat16 or float16; sums and scores
+are float32.
 
 Shapes: B windows, T frames, L = H*W pixels of a frame, C channels; N = T*L tokens, G heads of D.
 """
@@ -86,9 +87,8 @@ def causal_conv(
     frames = 2 * frames_in - 1 if repeat else -(-frames_in // stride)
     rows = batch * frames * length
     out_BTLD = x_BTLC.new_empty((batch, frames, length, outputs))
-    # Tiles that Hopper's matrix units want; fixed, see kernels.
-    widest = 256 if x_BTLC.element_size() == 2 else 128
-    tile = {"BM": 128, "BN": min(widest, power_of_two(outputs, least=16)), "BK": 64}
+    # Tiles that Hopper's matrix units want; fixed, so that results are.
+    tile = {"BM": 128, "BN": min(256, power_of_two(outputs, least=16)), "BK": 64}
     across = -(-outputs // tile["BN"])
     has_sums = wants_sums and length % tile["BM"] == 0
     partial_FS2 = torch.empty(
@@ -211,12 +211,12 @@ def _pack(
     return packed
 
 
-def softmax(score_FLL: Tensor, dtype: torch.dtype) -> Tensor:
-    """Of each row of float32 scores; contiguous."""
+def softmax(score_FLL: Tensor, dtype: torch.dtype, *, scale: float) -> Tensor:
+    """Of each row of float32 scores times a positive scale, in a ``dtype``; contiguous."""
     out = torch.empty_like(score_FLL, dtype=dtype)
     length = score_FLL.shape[-1]
     _kernels("attention_kernels").softmax[(score_FLL.numel() // length,)](
-        score_FLL, out, length, PADDED=power_of_two(length)
+        score_FLL, out, length, scale, PADDED=power_of_two(length)
     )
     return out
 
@@ -274,13 +274,12 @@ def _add_norm(
 
 
 def _copies_tiles(*tensors: Tensor) -> bool:
-    """Whether the card's bulk copies take them: two bytes a value, at a multiple of 16 bytes.
+    """Whether the card's bulk copies take them, at multiples of 16 bytes.
 
     Of the cards that have such copies, those for data centres have the 224 KB that the tiles take.
     """
     major, _ = torch.cuda.get_device_capability(tensors[0].device)
-    aligned = all(x.element_size() == 2 and x.data_ptr() % 16 == 0 for x in tensors)
-    return major in (9, 10) and aligned
+    return major in (9, 10) and all(x.data_ptr() % 16 == 0 for x in tensors)
 
 
 def _tiles(x: Tensor, height: int, width: int) -> Any:  # noqa: ANN401  Triton's descriptor

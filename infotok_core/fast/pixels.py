@@ -43,41 +43,46 @@ def token_information(
     return out
 
 
-class FastPatcher(nn.Module):
-    """`Patcher`, from float32 to the path's precision, channels last."""
-
-    def __init__(self, patcher: Patcher, dtype: torch.dtype) -> None:
+class _FastHaar(nn.Module):
+    def __init__(self, plain: Patcher | Unpatcher) -> None:
         super().__init__()
-        self.dtype = dtype
-        self.register_buffer("matrix", patcher.matrix.detach().contiguous())
+        self.size = round(len(plain.matrix) ** (1 / 3))
+        self.register_buffer("matrix", plain.matrix.detach().contiguous())
 
     matrix: Tensor
 
+    @staticmethod
+    def takes(plain: Patcher | Unpatcher) -> bool:
+        """Whether a program holds its matrix: of patches of 4 at most."""
+        return len(plain.matrix) <= 64
+
+
+class FastPatcher(_FastHaar):
+    """`Patcher`, from float32 to the path's precision, channels last."""
+
+    def __init__(self, patcher: Patcher, dtype: torch.dtype) -> None:
+        super().__init__(patcher)
+        self.dtype = dtype
+
     def forward(self, video_BCTHW: Tensor) -> Tensor:
         """See `patching.patch`."""
-        size = _size(self.matrix)
+        size, video_BCTHW = self.size, video_BCTHW.float()
         batch, _, frames, height, width = video_BCTHW.shape
         t, h, w = (frames - 1) // size + 1, height // size, width // size
         out = video_BCTHW.new_empty((batch, t, h, w, 3 * size**3), dtype=self.dtype)
         tile = _tile(w, size)
         _kernels().patch[(-(-w // tile["BM"]), h, batch * t)](
-            video_BCTHW.float(), self.matrix, out, t, h, w, *video_BCTHW.stride(), **tile
+            video_BCTHW, self.matrix, out, t, h, w, *video_BCTHW.stride(), **tile
         )
         return out.permute(0, 4, 1, 2, 3)
 
 
-class FastUnpatcher(nn.Module):
+class FastUnpatcher(_FastHaar):
     """`Unpatcher`, to float32."""
-
-    def __init__(self, unpatcher: Unpatcher) -> None:
-        super().__init__()
-        self.register_buffer("matrix", unpatcher.matrix.detach().contiguous())
-
-    matrix: Tensor
 
     def forward(self, bands_BCTHW: Tensor) -> Tensor:
         """See `patching.unpatch`."""
-        size = _size(self.matrix)
+        size = self.size
         batch, _, t, h, w = bands_BCTHW.shape
         frames = (t - 1) * size + 1
         shape = (batch, 3, frames, h * size, w * size)
@@ -88,10 +93,6 @@ class FastUnpatcher(nn.Module):
             **tile,
         )  # fmt: skip
         return out
-
-
-def _size(matrix_KK: Tensor) -> int:
-    return round(len(matrix_KK) ** (1 / 3))
 
 
 def _tile(width: int, size: int) -> dict[str, int]:

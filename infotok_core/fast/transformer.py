@@ -57,11 +57,12 @@ class FastTransformerLayer(nn.Module):
         """Same shape.
 
         Args:
-            x_BNC: Contiguous.
+            x_BNC: Tokens.
             turns_NE2: float32, cosine then sine.
             num_frames: Latent frames in the sequence.
         """
         first, second = self.attention_norm, self.ffn_norm
+        x_BNC = x_BNC.contiguous()
         normed_BNC = ops.norm(x_BNC, first.weight, eps=first.eps)
         qkv_BNC = F.linear(normed_BNC, self.weight, self.bias)
         y_BNC = ops.attend(
