@@ -224,7 +224,7 @@ def test_wrong_usage_is_said_before_any_work(videos: Path, options: tuple[str, .
     [
         (("--checkpoint", "no-such-checkpoint"), "checkpoint no-such-checkpoint: does not exist"),
         (("--lpips-vgg", __file__, "--lpips-heads", __file__), f"weights {__file__}: is not a"),
-        (("--i3d", __file__), f"weights {__file__}: is not TorchScript"),
+        (("--i3d", __file__), f"weights {__file__}: is not a zip archive"),
     ],
 )
 def test_files_that_cannot_be_used_are_a_sentence(
