@@ -1,6 +1,7 @@
 """What a pass of the network costs on a GPU: the fast path beside the plain one, in one run.
 
     python benchmarks/network_gpu.py [--clips ../shared/data/clips256/val] [--json FILE]
+    python benchmarks/network_gpu.py --profile
 
 Three cases: the published 123 M network (random weights) on 33x256x256 clips, the same on the
 81x240x432 clips of its demo, and the default checkpoint. A pass is what pass one of the pipeline
@@ -9,8 +10,10 @@ network as modules of the library, run eagerly in bfloat16, the precision of the
 is `infotok_core.fast` in float16. TFLOP are counted on the plain network, so both have the same.
 The card's own rate is that of an 8192 x 8192 x 8192 product in the same run.
 
-With --clips (needs av) also: the share of the default checkpoint's tokens that differ from those of
-float32, and what that does to PSNR, on the middle of as many real clips as --num-clips says.
+With --profile instead: the kernels of a pass of the published network by their time, as torch's
+profiler sees them. With --clips (needs av) also: the share of the default checkpoint's tokens that
+differ from those of float32, and what that does to PSNR, on the middle of as many real clips as
+--num-clips says.
 """
 
 from __future__ import annotations
@@ -21,12 +24,14 @@ import functools
 import gc
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from infotok_core.checkpoint import load_checkpoint
@@ -48,7 +53,11 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, help="a folder of videos")
     parser.add_argument("--num-clips", type=int, default=8)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
+    if arguments.profile:
+        print_kernels()
+        return
     rate = matmul_rate()
     machine = {
         "gpu": torch.cuda.get_device_name(), "torch": torch.__version__,
@@ -77,6 +86,29 @@ def cases() -> Iterator[tuple[str, Network, tuple[int, int, int], int]]:
     yield "published, 33x256x256", network, (33, 256, 256), 8
     yield "published, 81x240x432", network, (81, 240, 432), 2
     yield "default, 33x256x256", load_checkpoint("default").network.eval(), (33, 256, 256), 16
+
+
+@torch.inference_mode()
+def print_kernels(passes: int = 2, most: int = 40) -> None:
+    """A row per kernel of the published network's fast pass, most time first."""
+    case, network, window, batch = next(cases())
+    video = torch.zeros((batch, *window, 3), dtype=torch.uint8, device=CUDA).random_(0, 256)
+    work = one_pass(accelerate(network, device=CUDA, dtype=torch.float16))
+    for _ in range(2):
+        work(video)
+    with profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]) as seen:
+        for _ in range(passes):
+            work(video)
+        torch.cuda.synchronize()
+    times: Counter[str] = Counter()
+    calls: Counter[str] = Counter()
+    for event in seen.events() or []:
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            times[event.name] += event.device_time_total / 1000 / passes / batch
+            calls[event.name] += 1
+    print(f"{case}: {times.total():.2f} ms of kernels a clip")
+    for name, milliseconds_ in times.most_common(most):
+        print(f"{milliseconds_:8.4f} ms  {calls[name] // passes:4d} calls  {name[:120]}")
 
 
 def matmul_rate() -> float:
