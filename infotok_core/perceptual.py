@@ -10,7 +10,6 @@ Shapes: B clips, C = 3 colours, T frames, H rows, W columns, F frames of any cli
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -216,7 +215,7 @@ def _checked(
 def _read(path: Path) -> dict[str, Tensor]:
     """Named tensors of a file; no pickled code is run."""
     # Files of older versions of torch are no archives, and have no checksums.
-    damage = archive_damage(path) if zipfile.is_zipfile(path) else None
+    damage = archive_damage(path) if path.exists() else None
     if damage is not None:
         raise WeightsError(str(path), damage)
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import pickle
 import warnings
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -126,16 +127,19 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 
 def archive_damage(path: Path) -> str | None:
-    """What is wrong with a zip archive, as torch writes them; None: nothing.
+    """What is wrong with a zip archive, as torch writes them; None: nothing, or it is none.
 
     Torch stores checksums, and does not look at them: flipped bits would be weights.
     """
     try:
+        if not zipfile.is_zipfile(path):
+            return None
         with zipfile.ZipFile(path) as archive:
             # Who saved it may have asked for none (`torch.serialization.set_crc32_options`).
             has_checksums = any(entry.CRC for entry in archive.infolist())
             broken = archive.testzip() if has_checksums else None
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError, EOFError, ValueError) as error:
+        # RuntimeError: a flipped bit says that it is encrypted, or packed in an unknown way.
         return f"damaged archive: {error}"
     return None if broken is None else f"damaged archive: {broken} does not match its checksum"
 
@@ -143,10 +147,10 @@ def archive_damage(path: Path) -> str | None:
 def _require_archive(path: Path) -> None:
     if not path.exists():
         raise CheckpointError(str(path), "does not exist")
+    damage = archive_damage(path)
+    if damage is not None:
+        raise CheckpointError(str(path), damage)
     if zipfile.is_zipfile(path):
-        damage = archive_damage(path)
-        if damage is not None:
-            raise CheckpointError(str(path), damage)
         return
     with path.open("rb") as file:
         head = file.read(64)

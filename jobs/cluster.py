@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import socket
-import tempfile
-from pathlib import Path
 
 import ray
+import ray.exceptions
+from ray._private import services
 
 from pipelines.errors import PipelineError
 
@@ -20,19 +19,21 @@ _ANSWER_S = 5.0
 
 
 def named_cluster() -> str | None:
-    """``RAY_ADDRESS``; None where it is not set, or to nothing."""
-    return os.environ.get("RAY_ADDRESS") or None
+    """``RAY_ADDRESS``; None where it is not set, to nothing, or to `local`, a Ray of one's own."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    return None if address in ("", "local") else address
 
 
 def join_cluster(address: str, *, log_to_driver: bool = True) -> None:
-    """Connect to the cluster at an address, given in the environment, too.
+    """Connect to a running cluster.
 
     Args:
         address: ``HOST:PORT`` of its head, or ``auto`` for the one on this machine.
         log_to_driver: Print what its workers say.
 
     Raises:
-        PipelineError: If there is none, or none that this process may join or a run works on.
+        PipelineError: If nobody answers there, if it cannot be joined (another Ray, no token), or
+            if the address is of something else (a Ray Client, the dashboard).
     """
     named = f"RAY_ADDRESS={address}"
     if address.startswith("ray://"):
@@ -40,12 +41,17 @@ def join_cluster(address: str, *, log_to_driver: bool = True) -> None:
             f"{named} is a Ray Client, through which Ray Data does not run; use `ray job submit`, "
             "or a machine of the cluster with RAY_ADDRESS=HOST:6379"
         )
-    started = _last_started() if address == "auto" else address
-    if started is not None and started != "local":
-        _check_answers(named if started == address else f"{named}, last {started}", started)
+    if "://" in address:
+        raise PipelineError(
+            f"{named} is no address of a cluster: HOST:6379, or auto (that of the dashboard is for "
+            "`ray job submit`, in RAY_API_SERVER_ADDRESS)"
+        )
+    started = _taken_for_auto() if address == "auto" else address
+    if started is not None:
+        _check_answers(named if started == address else f"{named}, here {started}", started)
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=log_to_driver)
-    except (ConnectionError, RuntimeError) as error:
+        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=log_to_driver)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         said = str(error).rstrip(".")
         what = f"{named} cannot be joined: {said}"
         if started is None:
@@ -56,12 +62,12 @@ def join_cluster(address: str, *, log_to_driver: bool = True) -> None:
         ) from error
 
 
-def _last_started() -> str | None:
-    """What Ray takes for ``auto``: it stays when that cluster is gone. None if there is none."""
-    folder = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir())
-    with contextlib.suppress(OSError):
-        return (folder / "ray" / "ray_current_cluster").read_text().strip() or None
-    return None
+def _taken_for_auto() -> str | None:
+    """As Ray has it: the one that runs here, else what was started last and may be gone."""
+    running = services.find_gcs_addresses()
+    if len(running) == 1:
+        return next(iter(running))
+    return services.find_bootstrap_address(None)
 
 
 def _check_answers(named: str, address: str) -> None:
@@ -70,7 +76,7 @@ def _check_answers(named: str, address: str) -> None:
         raise PipelineError(f"{named} is no address: HOST:PORT, or auto")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise PipelineError(
             f"{named}: nobody answers there ({error}). Start a cluster, or unset RAY_ADDRESS to "
             "use this machine"

@@ -192,11 +192,11 @@ def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
 def _lacking(config: RunConfig, shape: ClusterShape, told: str) -> Iterator[Finding | None]:
     name, runtime = "cluster", config.runtime
     if not shape.cpus:
-        yield bad(name, f"{told}: there is no CPU to decode on, and a run waits until its watchdog",
-                   "start nodes with CPUs; a head may have none")  # fmt: skip
+        what = f"{told}: there is no CPU to decode on, and a run waits until its watchdog"
+        yield bad(name, what, "start nodes with CPUs, if no autoscaler does; a head may have none")
     if config.tokenizer.device == "cuda" and not shape.gpus:
-        yield bad(name, f"{told}, but tokenizer.device = cuda",
-                   "set RAY_ADDRESS to a cluster with GPUs, or device = auto")  # fmt: skip
+        advice = "set RAY_ADDRESS to a cluster with GPUs (an autoscaler may bring them)"
+        yield bad(name, f"{told}, but tokenizer.device = cuda", f"{advice}, or device = auto")
     else:
         yield _actors(config, shape, told)
     if (runtime.decoders or 0) > shape.cpus:

@@ -13,6 +13,7 @@ from pipelines.config import RunConfig
 from pipelines.errors import PipelineError, StorageError
 from pipelines.findings import Finding, bad, doubtful, good
 from pipelines.reachable import check_reachable
+from pipelines.source_manifest import MANIFEST_SUFFIXES
 from pipelines.sources import open_source, source_url
 from pipelines.storage import Store
 from pipelines.video_source import HEAD_BYTES, archive_kind
@@ -91,7 +92,9 @@ def _head(root: str, uri: str, config: RunConfig) -> bytes:
 
 def check_shared(source: str | None, stores: dict[str, Store], *, nodes: int) -> Finding | None:
     """Whether all nodes can reach what is asked for; None where there is nothing to say."""
-    places = [] if source is None else [Store(source)]
+    # A manifest is read by the driver alone; what it names may lie anywhere.
+    is_folder = source is not None and not source.lower().endswith(MANIFEST_SUFFIXES)
+    places = [Store(source)] if source is not None and is_folder else []
     folders = [store.url for store in (*places, *stores.values()) if store.local]
     if nodes < 2 or not folders:
         return None

@@ -13,7 +13,8 @@ __all__ = ["METHOD", "Interval", "VideoResamples"]
 
 METHOD = (
     "95 % percentile bootstrap over the sampled videos, {resamples:,} resamples, ratio to source "
-    "bytes, narrowed by the share of videos that were sampled (bytes to come: of windows analysed)"
+    "bytes, narrowed by the share of videos that were sampled (bytes to come, and tokens where no "
+    "rate is met: of windows that were analysed)"
 )
 
 RESAMPLES = 4000
@@ -40,7 +41,7 @@ class Interval:
         return Interval(self.value + number, *ends)
 
     def by(self, other: Interval) -> Interval:
-        """The product of two that are estimated independently: relative errors add as squares."""
+        """The product of two, taken as independent: relative errors add as squares."""
         value = self.value * other.value
         if None in (self.low, self.high, other.low, other.high):
             return Interval(value, None, None)

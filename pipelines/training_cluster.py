@@ -174,10 +174,12 @@ def _worker(config: dict[str, Any]) -> None:
     try:
         os.chdir(config["folder"])
     except OSError as error:
-        if is_local(job.input_url) and not Path(job.input_url).is_absolute():
+        given = (job.input_url, job.validation, job.base, job.perceptual)
+        there = [str(path) for path in given if path is not None and _is_relative(str(path))]
+        if there:
             raise PipelineError(
-                f"{socket.gethostname()} does not see {config['folder']}, where {job.input_url} "
-                "would be: name the videos by an absolute path that all machines see"
+                f"{socket.gethostname()} does not see {config['folder']}, where {', '.join(there)} "
+                "would be: give absolute paths that all machines see"
             ) from error
     device = ray.train.torch.get_device() if config["device"] == "cuda" else torch.device("cpu")
     assert isinstance(device, torch.device)
@@ -188,6 +190,10 @@ def _worker(config: dict[str, Any]) -> None:
     if ray.train.get_context().get_world_rank() == 0:
         text = json.dumps({"finished": result.finished, **result.document})
         Path(job.output / _RESULT).write_text(text + "\n")
+
+
+def _is_relative(path: str) -> bool:
+    return is_local(path) and not Path(path).is_absolute()
 
 
 def _say(line: str) -> None:

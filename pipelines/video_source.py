@@ -70,7 +70,7 @@ _MAGIC = (
 
 _ARCHIVES = (
     (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a gzip archive"),
+    (0, b"\x1f\x8b\x08", "a gzip archive"),
     (257, b"ustar", "a tar archive"),
 )
 HEAD_BYTES = 512
@@ -246,6 +246,9 @@ def archive_kind(head: bytes) -> str | None:
     Args:
         head: The first `HEAD_BYTES` of a file.
     """
+    # The length of the first box of a film may read like the start of an archive.
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        return None
     found = (kind for at, magic, kind in _ARCHIVES if head.startswith(magic, at))
     return next(found, None)
 

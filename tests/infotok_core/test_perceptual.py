@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from infotok_core.errors import WeightsError
 from infotok_core.fvd import ClipFeatures
 from infotok_core.perceptual import Lpips, PerceptualLoss, VggFeatures
+from infotok_core.weight_files import archive_damage
 
 # torchvision's VGG16 "features", written out: channels of each convolution, "M" for a pooling.
 LAYOUT = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
 SHIFT, SCALE = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
+
 TAPS = (3, 8, 15, 22, 29)
 WEIGHTS = (1 / 2.6, 1 / 4.8, 1 / 3.7, 1 / 5.6, 10 / 1.5)
 
@@ -240,6 +242,19 @@ def test_flipped_bits_are_no_weights(tmp_path: Path, vgg: Vgg16, vgg_file: Path)
         ClipFeatures.load(_flipped(scripted, network.weight, scripted))
     with pytest.raises(WeightsError, match=r"vgg.pth: .*does not match its checksum"):
         VggFeatures.load(_flipped(vgg_file, convolution, tmp_path / "vgg.pth"))
+
+
+def test_a_flipped_bit_anywhere_behind_the_data_is_damage_or_nothing(tmp_path: Path):
+    file = tmp_path / "tiny.pth"
+    torch.save({"a": torch.ones(2)}, file)
+    data = file.read_bytes()
+    for place in range(data.find(b"PK\x01\x02"), len(data)):
+        for bit in (0x01, 0x08):
+            flipped = bytearray(data)
+            flipped[place] ^= bit
+            file.write_bytes(flipped)
+            said = archive_damage(file)
+            assert said is None or said.startswith("damaged archive: ")
 
 
 def _flipped(file: Path, tensor: Tensor, to: Path) -> Path:

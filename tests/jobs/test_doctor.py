@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from evaluations import write_small_checkpoint
+from ray._private import services
 from s3_tools import ignores_conditions, make_bucket, objects, proxy
 from videos import write_video
 
@@ -61,7 +62,9 @@ def test_each_thing_that_is_wrong_has_its_advice_and_the_exit_code_is_1(tmp_path
     ("address", "said"),
     [
         ("127.0.0.1:9", "nobody answers there"),
-        ("auto", "last 127.0.0.1:9: nobody answers there"),
+        ("auto", "here 127.0.0.1:9: nobody answers there"),
+        ("a..b:6379", "nobody answers there"),
+        ("http://127.0.0.1:8265", "is for `ray job submit`"),
         ("head", "is no address: HOST:PORT, or auto"),
         ("head:", "is no address"),
         ("ray://127.0.0.1:10001", "through which Ray Data does not run"),
@@ -74,6 +77,8 @@ def test_a_cluster_that_cannot_be_joined_is_one_finding_and_ends_a_run(
     (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
     monkeypatch.setenv("RAY_ADDRESS", address)
+    # Of other tests, which run beside this one.
+    monkeypatch.setattr(services, "find_gcs_addresses", dict)
     result = doctor("--checkpoint", tmp_path, "--json")
     assert result.exit_code == 1
     found = {finding["name"]: finding for finding in json.loads(result.stdout)}
@@ -81,6 +86,18 @@ def test_a_cluster_that_cannot_be_joined_is_one_finding_and_ends_a_run(
     assert said in found["cluster"]["what"]
     assert {"codecs", "weights", "scratch"} <= set(found)
     with pytest.raises(PipelineError, match=said), engine():
+        pass
+
+
+def test_auto_is_the_cluster_that_runs_here_whatever_was_started_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:9")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"127.0.0.1:10": 1})
+    with pytest.raises(PipelineError, match=r"here 127\.0\.0\.1:10"), engine():
         pass
 
 
@@ -103,6 +120,9 @@ def test_folders_of_this_machine_are_named_if_the_cluster_has_others(tmp_path: P
     assert found.verdict is Verdict.DOUBTFUL
     assert f"{tmp_path}, {tmp_path / 'work'}" in found.what
     assert "s3://" not in found.what
+    # A list is read by the driver alone.
+    listed = check_shared(str(tmp_path / "list.csv"), {"output": stores["output"]}, nodes=2)
+    assert listed is None
 
 
 def test_the_disk_is_that_of_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

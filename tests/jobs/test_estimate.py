@@ -92,6 +92,15 @@ def test_bytes_from_some_windows_of_every_video_are_an_estimate_and_a_good_one(f
     assert work["low"] < work["high"]
 
 
+def test_one_window_of_one_video_tells_the_head_of_a_file_from_its_rows(folder: Path):
+    options = ("--sample", 1, "--rate", 0.25, "--json")
+    one, three = (
+        json.loads(estimate(folder, *options, "--windows", number, size=64).stdout)["totals"]
+        for number in (1, 3)
+    )
+    assert one["parquet_bytes"]["value"] == pytest.approx(three["parquet_bytes"]["value"], rel=0.5)
+
+
 def test_a_broken_file_is_part_of_what_is_to_be_expected(everything: dict[str, Any]):
     assert sum(everything["reasons"].values()) == 1
     assert everything["totals"]["quarantined_videos"]["value"] == pytest.approx(1)
@@ -231,13 +240,13 @@ def test_frames_of_a_large_sample_are_not_all_held(folder: Path):
     assert events.index("analyse") < events.index("5/5")
 
 
-def test_hours_on_a_cpu_are_those_of_its_cores_whatever_else_the_machine_does(folder: Path):
+def test_hours_on_a_cpu_are_called_those_of_its_cores(folder: Path):
     text = estimate(folder, "--sample", 2, "--windows", 1).stdout
     assert "core-hours of the tokenizer" in text
     assert "windows per CPU-second" in text
 
 
-def test_frames_of_a_long_video_are_not_all_held(folder: Path):
+def test_more_windows_than_can_be_held_are_wrong_usage(folder: Path):
     result = estimate(folder, "--windows", 65)
     assert result.exit_code == 2
     assert "1<=x<=64" in result.stderr

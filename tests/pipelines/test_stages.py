@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from pipelines.spreading import block_bytes, decode_tasks
 from pipelines.stages import DecodeVideos, StageSpec
 from pipelines.storage import Store
 from pipelines.work import WorkFolder
+from schemas.failures import FailureReason
 
 
 @pytest.fixture(scope="module")
@@ -27,20 +29,35 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("videos") / "v.mp4", 176)
 
 
-def test_units_hold_the_windows_of_the_decoder_side_by_side(video: Path, tmp_path: Path):
+def sent_of(video: Path, work: Path, version: str | None = None) -> list[DecodedUnit | Status]:
+    """What a decode task sends of a video, of the version planned: its own, unless given."""
     config = RunConfig.model_validate({"window": {"frames": 9}, "space": {"size": 64}})
     spec = StageSpec(
         config=config,
         source_root=str(video.parent),
-        work=WorkFolder(store=Store(str(tmp_path)), analysis_key="a" * 64),
+        work=WorkFolder(store=Store(str(work)), analysis_key="a" * 64),
         run_id="run",
         device="cpu",
     )
-    size, version = stat_object(Store(str(video.parent)), str(video))
-    row = {"uri": "v.mp4", "video_id": "0" * 32, "size": size, "version": version, "block": 0}
-    batch = pa.Table.from_pylist([{**row, "stored_units": []}])
-    tables = list(DecodeVideos(spec)(batch))
-    sent = [item for table in tables for item in table_to_units(table)]
+    size, found = stat_object(Store(str(video.parent)), str(video))
+    row = {"uri": video.name, "video_id": "0" * 32, "size": size, "version": version or found}
+    batch = pa.Table.from_pylist([{**row, "block": 0, "stored_units": []}])
+    return [item for table in DecodeVideos(spec)(batch) for item in table_to_units(table)]
+
+
+def test_a_video_that_was_overwritten_with_as_many_bytes_is_noticed(tmp_path: Path):
+    path = write_video(tmp_path / "v.mp4", 9)
+    _, planned = stat_object(Store(str(tmp_path)), str(path))
+    os.utime(path, (1, 1))
+    [end] = sent_of(path, tmp_path / "work", planned)
+    assert isinstance(end, Status)
+    failure = end.payload["failure"]
+    assert failure["reason"] == FailureReason.SOURCE_CHANGED
+    assert f"planned version {planned}, found" in failure["detail"]
+
+
+def test_units_hold_the_windows_of_the_decoder_side_by_side(video: Path, tmp_path: Path):
+    sent = sent_of(video, tmp_path)
     units = [item for item in sent if isinstance(item, DecodedUnit)]
     assert [len(unit.spans) for unit in units] == [16, 4]
     assert isinstance(sent[-1], Status)
