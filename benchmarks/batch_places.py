@@ -19,16 +19,15 @@ from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
+from network_gpu import one_pass
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from infotok_core.checkpoint import load_checkpoint
 from infotok_core.config import published
-from infotok_core.fast import ops, pixels
-from infotok_core.fast.network import accelerate, is_accelerated
-from infotok_core.information import token_information
+from infotok_core.fast import ops
+from infotok_core.fast.network import accelerate
 from infotok_core.network import Network, build_network
-from infotok_core.tokenizer import from_uint8
 
 PROBED = {
     F.conv2d, F.conv3d, F.linear, F.layer_norm, F.group_norm, F.scaled_dot_product_attention,
@@ -132,19 +131,6 @@ def _probed(probe: Probe, name: str, function: Callable[..., object]) -> Callabl
     return lambda *args, **kwargs: probe.probe(function, f"our {name}", args, kwargs)
 
 
-def run(network: Network, video_u8_BTHWC: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens and information of a batch, ``[B, t, h, w]`` each."""
-    is_fast = is_accelerated(network)
-    video = (pixels.from_uint8 if is_fast else from_uint8)(video_u8_BTHWC)
-    tokens = network.quantize(network.compress(network.encode(video)))
-    shown = network.decode_codes(tokens.codes_BCTHW)
-    information_of = pixels.token_information if is_fast else token_information
-    return tokens.indices_BTHW, information_of(
-        video, shown, temporal=network.config.temporal_compression,
-        spatial=network.config.spatial_compression,
-    )  # fmt: skip
-
-
 def main() -> None:
     """Print a row per operation, and the tokens of the whole pass."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -164,8 +150,8 @@ def main() -> None:
     with torch.inference_mode():
         probe = Probe(network, arguments.batch)
         with kernels_probed(probe), probe:
-            tokens, information = run(network, video)
-        again, information_again = run(network, video.roll(1, 0))
+            tokens, information = one_pass(network)(video)
+        again, information_again = one_pass(network)(video.roll(1, 0))
     print("| operation | calls | that tell places apart |\n|---|---|---|")
     for operation, calls in sorted(probe.calls.items()):
         told = probe.moved.get(operation, [])

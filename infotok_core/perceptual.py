@@ -215,7 +215,7 @@ def _checked(
 def _read(path: Path) -> dict[str, Tensor]:
     """Named tensors of a file; no pickled code is run."""
     # Files of older versions of torch are no archives, and have no checksums.
-    damage = archive_damage(path) if path.exists() else None
+    damage = archive_damage(path)
     if damage is not None:
         raise WeightsError(str(path), damage)
     try:
