@@ -2,15 +2,16 @@
 
     python benchmarks/pipeline_gpu.py --input 256p=DIR [--input 1080p=DIR]... [--gpus 1 2]
         [--checkpoint default|published|PATH] [--seconds 40 | --copies N] [--set NAME=VALUE]...
-        [--json FILE] [--device cpu]
+        [--runtime NAME=VALUE,...]... [--json FILE] [--device cpu]
 
-A row for each number of GPUs and each folder of videos. The videos are decoded once in this process
-(what decoding costs, and how many copies run for so many seconds), the copies go through pass one
-(decode, encode, store) on a local Ray, and everything is measured between a fifth and nine tenths
-of the windows: after everything has started, before anything has run out. The bare rate is that of
-the same tokenizer on a batch that lies on the GPU already; it also compiles what the actors find
-compiled. `--checkpoint published` is the published network with random weights. Runs on more than
-the first number of GPUs are compared with those on the first, unit object by unit object.
+A row for each number of GPUs, each `--runtime` (settings of that table of the configuration) and
+each folder of videos. The videos are decoded once in this process (what decoding costs, and how
+many copies run for so many seconds), the copies go through pass one (decode, encode, store) on a
+local Ray, and everything is measured between a fifth and nine tenths of the windows: after
+everything has started, before anything has run out. The bare rate is that of the same tokenizer on
+a batch that lies on the GPU already; it also compiles what the actors find compiled. `--checkpoint
+published` is the published network with random weights. Later runs over a folder are compared with
+the first, unit object by unit object.
 
 The bottleneck is named by the first of these that holds: `network` (0.95 of the bare rate is
 reached); `cores` (0.9 of them are busy, with what uses most); `decoders` (0.9 of what the decode
@@ -21,6 +22,7 @@ tasks at a time could use); `padding` (a kernel runs 0.9 of the time, but batche
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -66,10 +68,13 @@ def main() -> None:
                     seconds=arguments.seconds, copies=arguments.copies)
             for label, folder in (given.split("=", 1) for given in arguments.input)
         ]  # fmt: skip
-        for run, gpus in enumerate(arguments.gpus):
+        runs = itertools.product(arguments.gpus, arguments.runtime or [""])
+        for run, (gpus, runtime) in enumerate(runs):
             _start_ray(gpus, arguments.device)
+            settings = [f"runtime.{setting}" for setting in runtime.split(",") if setting]
+            varied = load_config(None, settings, base=config.model_dump())
             for source in sources:
-                row = measure(source, run, gpus, config, arguments.device, bare)
+                row = measure(source, run, gpus, varied, arguments.device, bare)
                 row["checkpoint"] = arguments.checkpoint
                 first = next((old for old in rows if old["input"] == source.name), None)
                 if first is not None:
@@ -92,6 +97,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--copies", type=int)
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--runtime", action="append", metavar="NAME=VALUE,...")
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
