@@ -49,7 +49,7 @@ from schemas.units import decode_unit
 
 _STRETCH = (0.2, 0.9)
 _CPU_LOOK_S = 1.0
-_STORE_BYTES = 8 << 30
+_STORE_BYTES_PER_GPU = 8 << 30
 """Of Ray: what was decoded before the GPUs were there must not be what is measured."""
 _REACHED, _BUSY = 0.95, 0.9
 
@@ -120,7 +120,7 @@ def _config(arguments: argparse.Namespace, scratch: Path) -> RunConfig:
 def _start_ray(gpus: int, device: str) -> None:
     ray.init(
         num_gpus=gpus, include_dashboard=False, logging_level="ERROR",
-        object_store_memory=_STORE_BYTES if device == "cuda" else None,
+        object_store_memory=gpus * _STORE_BYTES_PER_GPU if device == "cuda" else None,
     )  # fmt: skip
 
 
