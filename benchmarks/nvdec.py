@@ -2,6 +2,8 @@
 
     python benchmarks/nvdec.py FILE... [--changes 40] [--seed 1]
 
+Files of 4:2:0, of 8 or 10 bits.
+
 Each file is decoded by FFmpeg on one thread, by NVDEC with its pictures copied back, and by NVDEC
 with its pictures left on the GPU (what scaling them there could save at most). Prints CPU- and
 wall-milliseconds a frame, and whether the pictures are the same. Then each file is damaged so often
@@ -23,6 +25,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.codec.hwaccel import HWAccel
+from av.video.plane import VideoPlane
 from decode_damage import change
 from numpy.typing import NDArray
 
@@ -89,22 +92,26 @@ def print_times(file: Path) -> None:
 
 
 def pictures(file: Path, path: str) -> list[int]:
-    """A checksum of the samples of each picture, however its chroma is laid out."""
+    """A checksum of each picture."""
     return [checksum(frame) for frame in frames(file, path)]
 
 
 def checksum(frame: av.VideoFrame) -> int:
-    """Of luma, then of both chromas, in that order."""
-    array: NDArray[np.generic] = frame.to_ndarray()
-    if frame.format.name in {"nv12", "p010le", "p016le"}:
-        # Chroma lies interleaved here, in two planes elsewhere.
-        height = frame.height
-        chroma = array[height:].reshape(-1, 2)
-        parts = [array[:height], chroma[:, 0], chroma[:, 1]]
-        if frame.format.name != "nv12":
-            parts = [part >> 6 for part in parts]
-        return hash(b"".join(part.tobytes() for part in parts))
-    return hash(array.tobytes())
+    """Of luma, then of both chromas, however they are laid out."""
+    wide = "10" in frame.format.name
+    luma, *chroma = (samples(plane, wide=wide) for plane in frame.planes)
+    width = -(-frame.width // 2)
+    if len(chroma) == 1:  # NVDEC's: interleaved, and ten bits at the upper end of sixteen
+        chroma = [chroma[0][:, start : 2 * width : 2] for start in (0, 1)]
+    planes = [luma[:, : frame.width], *(plane[:, :width] for plane in chroma)]
+    shift = 6 if frame.format.name == "p010le" else 0
+    return hash(b"".join((plane >> shift).tobytes() for plane in planes))
+
+
+def samples(plane: VideoPlane, *, wide: bool) -> NDArray[np.unsignedinteger]:
+    """Lines of a plane, with what fills them up."""
+    lines = np.frombuffer(plane, np.uint16 if wide else np.uint8)
+    return lines.reshape(plane.height, -1)
 
 
 def judge(file: Path, path: str, good: list[int]) -> str:

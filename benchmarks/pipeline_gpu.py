@@ -14,7 +14,8 @@ published` is the published network with random weights. Later runs over a folde
 the first, unit object by unit object.
 
 The bottleneck is named by the first of these that holds: `network` (0.95 of the bare rate is
-reached); `cores` (0.9 of them are busy, with what uses most); `decoders` (0.9 of what the decode
+reached); `cores` (0.9 of them are busy, or the bare rate takes more than there are; with what uses
+most); `decoders` (0.9 of what the decode
 tasks at a time could use); `padding` (a kernel runs 0.9 of the time, but batches are not full);
 `GPU` (a kernel runs 0.9 of the time); `hand-over` (all of them wait for one another).
 """
@@ -192,7 +193,7 @@ def prepare(
 def measure(
     source: Source, run: int, gpus: int, config: RunConfig, device: str, bare: float
 ) -> dict[str, Any]:
-    """Pass one over the copies on so many GPUs."""
+    """Pass one over the copies on so many GPUs, on the Ray that runs."""
     plan, work = planned(source.videos, source.work(run), config)
     batches = BatchTimes(str(source.folder / f"batches-{run}"))
     meter, began = CpuMeter(_CPU_LOOK_S), time.monotonic()
@@ -231,6 +232,7 @@ def measure(
         "settings": config.runtime.model_dump(
             include={"actors_per_gpu", "calls_per_actor", "units_per_call"}
         ),
+        "object_store_gb": round(ray.cluster_resources()["object_store_memory"] / 1e9, 1),
     }  # fmt: skip
     return row | {"bottleneck": bottleneck(row)}
 
@@ -254,9 +256,10 @@ def bottleneck(row: dict[str, Any]) -> str:
     """What holds the pipeline back, by the rule at the top of this file."""
     busy = row["gpu_busy"] or 0.0
     most = next(iter(row["cpu_ms_by_kind"]))
+    too_few = row["cores_per_gpu_at_bare_rate"] * max(row["gpus"], 1) > row["cores"]
     cases = (
         ("network", row["share_of_bare"] >= _REACHED),
-        (f"cores: {most}", row["cores_busy"] >= _BUSY),
+        (f"cores: {most}", row["cores_busy"] >= _BUSY or too_few),
         ("decoders", row["decoders_busy"] >= _BUSY),
         ("padding", busy >= _BUSY > row["batches_filled"]),
         ("GPU", busy >= _BUSY),

@@ -200,6 +200,7 @@ def _statuses(
     context.enable_progress_bars = False
     context.target_max_block_size = block_bytes(spec.config)
     gpu = spec.device == "cuda"
+    calls = runtime.calls_per_actor if gpu else 1
     with ray.data.DataContext.current(context):
         dataset = (
             ray.data.from_arrow(list(decode_tasks(rows, num_decoders(spec))))
@@ -221,7 +222,9 @@ def _statuses(
                 zero_copy_batch=True,
                 compute=ray.data.ActorPoolStrategy(
                     size=num_actors(spec),
-                    max_concurrent_calls_per_actor=runtime.calls_per_actor if gpu else 1,
+                    max_concurrent_calls_per_actor=calls,
+                    # A few wait at the actor; more would hold frames that others could decode into.
+                    max_tasks_in_flight_per_actor=calls + max(1, calls // 4),
                     enable_true_multi_threading=True,
                 ),
                 # No CPU share: actors that hold every CPU leave none to decode (ray#44687).

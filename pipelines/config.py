@@ -228,7 +228,7 @@ class RuntimeConfig(_Frozen):
     actors_per_gpu: Annotated[int, Field(ge=1, le=8)] = 1
     """Actors that share a GPU. One is fastest where the GPU is what is waited for: two processes
     take turns on it, and that costs time."""
-    calls_per_actor: Annotated[int, Field(ge=1, le=64)] = 16
+    calls_per_actor: Annotated[int, Field(ge=1, le=64)] = 24
     """Blocks of units that an actor on a GPU works on at once: while some are taken in and stored,
     the windows of the others fill its batches (short clips want more). On CPU one."""
     decoders: Annotated[int, Field(ge=1)] | None = None

@@ -181,12 +181,28 @@ def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
     told = f"nodes: {shape.nodes}, CPUs: {shape.cpus}, GPUs: {shape.gpus}"
     wrong = [found for found in _lacking(config, shape, told) if found is not None]
     yield from wrong or [good("cluster", told)]
-    need = 4 * block_bytes(config) * max(shape.cpus, 1)
+    need = _object_store_bytes(config, shape)
     if shape.object_store_bytes is not None and shape.object_store_bytes < need:
         there = shape.object_store_bytes
         what = f"{there / 1e9:.1f} GB for frames on their way, {need / 1e9:.1f} GB would be good"
-        advice = "start Ray with --object-store-memory, or set runtime.decoders lower"
+        advice = (
+            "start Ray with --object-store-memory, or set runtime.decoders or calls_per_actor lower"
+        )
         yield doubtful("object store", what, advice)
+
+
+def _object_store_bytes(config: RunConfig, shape: ClusterShape) -> int:
+    """What keeps everyone at work: Ray Data takes half of it, and as many blocks wait as are held.
+
+    With half as much 16 decoders beside a GPU were busy for little more than half of the time.
+    """
+    calls = _gpu_places(config, shape) * config.runtime.calls_per_actor
+    return 4 * block_bytes(config) * ((config.runtime.decoders or max(shape.cpus, 1)) + calls)
+
+
+def _gpu_places(config: RunConfig, shape: ClusterShape) -> int:
+    """Tokenizers that the GPUs take."""
+    return 0 if config.tokenizer.device == "cpu" else shape.gpus * config.runtime.actors_per_gpu
 
 
 def _lacking(config: RunConfig, shape: ClusterShape, told: str) -> Iterator[Finding | None]:
@@ -206,8 +222,7 @@ def _lacking(config: RunConfig, shape: ClusterShape, told: str) -> Iterator[Find
 
 def _actors(config: RunConfig, shape: ClusterShape, told: str) -> Finding | None:
     name, asked = "cluster", config.runtime.actors or 0
-    cpu_alone = config.tokenizer.device == "cpu"
-    places = 0 if cpu_alone else shape.gpus * config.runtime.actors_per_gpu
+    places = _gpu_places(config, shape)
     if places and asked > places:
         return bad(name, f"{told}, but runtime.actors = {asked}: some never start",
                     f"runtime.actors = {places}, or leave it out")  # fmt: skip

@@ -233,6 +233,16 @@ def test_a_small_object_store_is_named(tmp_path: Path):
     assert "--object-store-memory" in found.advice
 
 
+@pytest.mark.parametrize(
+    ("gpus", "device", "found"), [(0, "auto", 0), (1, "auto", 1), (1, "cpu", 0)]
+)
+def test_what_gpu_actors_hold_has_to_fit_beside_what_is_decoded(gpus: int, device: str, found: int):
+    document = {"tokenizer": {"checkpoint": "/nowhere", "device": device}}
+    shape = ClusterShape(cpus=16, gpus=gpus, nodes=1, object_store_bytes=5 << 30)
+    findings = examine(RunConfig.model_validate(document), shape, source=None, stores={})
+    assert sum(item.name == "object store" for item in findings) == found
+
+
 @pytest.mark.s3
 def test_a_store_that_ignores_conditions_is_found_and_a_single_writer_passes(s3_endpoint: str):
     bucket = make_bucket(s3_endpoint)
