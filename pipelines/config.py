@@ -236,7 +236,10 @@ class RuntimeConfig(_Frozen):
     relist: bool = True
     """A resume lists the source again, and names what changed before it starts. False: it trusts
     the plan; a video that changed is then set aside when it is decoded."""
-    wave_videos: Annotated[int, Field(ge=1)] = 4096
+    wave_videos: Annotated[int, Field(ge=1)] = 32_768
+    """Videos that Ray is given at a time. With the next ones actors start anew, which takes some
+    20 s with a GPU; the driver holds 5 kB for each, and with ``second_pass = "recompute"`` the
+    store all of their tokens. Many GPUs want more."""
     units_per_call: Annotated[int, Field(ge=1, le=64)] = 1
     """Units that an actor takes in at once; 1: as they come, without a copy of their frames."""
     second_pass: Literal["reuse", "recompute"] = "reuse"

@@ -55,7 +55,10 @@ def num_decoders(spec: StageSpec) -> int:
 
 
 def decode_tasks(rows: Sequence[dict[str, Any]], num_decoders: int) -> Iterator[pa.Table]:
-    """Videos per decode task: few enough to spread, enough to hide the cost of a task."""
+    """Videos per decode task: few enough to spread, enough to hide the cost of a task.
+
+    The largest of a block come first: what is begun last must not keep everyone waiting.
+    """
     schema = pa.schema(
         [
             ("uri", pa.string()),
@@ -69,7 +72,7 @@ def decode_tasks(rows: Sequence[dict[str, Any]], num_decoders: int) -> Iterator[
     most = min(max(len(rows) // (_TASKS_PER_DECODER * num_decoders), 1), _TASK_VIDEOS)
     task: list[dict[str, Any]] = []
     filled = 0
-    for row in rows:
+    for row in sorted(rows, key=lambda row: (row["block"], -row["size"])):
         if task and (len(task) >= most or filled + row["size"] > _TASK_BYTES):
             yield pa.Table.from_pylist(task, schema=schema)
             task, filled = [], 0

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -74,28 +75,40 @@ def test_a_decode_task_needs_no_torch():
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
+def plan_row(number: int, size: int, *, block: int = 0) -> dict[str, Any]:
+    return {
+        "uri": str(number), "video_id": f"{number:032x}", "size": size, "version": "1",
+        "block": block, "stored_units": [],
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("num_videos", "num_decoders", "most"), [(11, 2, 1), (64, 2, 4), (4096, 2, 16), (4096, 999, 1)]
 )
 def test_tasks_are_large_where_there_are_enough_for_every_decoder(
     num_videos: int, num_decoders: int, most: int
 ):
-    rows = [
-        {"uri": str(n), "video_id": f"{n:032x}", "size": 1000, "version": "1", "stored_units": []}
-        for n in range(num_videos)
-    ]
+    rows = [plan_row(n, 1000) for n in range(num_videos)]
     tasks = list(decode_tasks(rows, num_decoders))
     assert max(task.num_rows for task in tasks) == most
     assert [uri for task in tasks for uri in task["uri"].to_pylist()] == [r["uri"] for r in rows]
 
 
 def test_a_large_video_is_a_task_of_its_own():
-    rows = [
-        {"uri": str(n), "video_id": f"{n:032x}", "size": size, "version": "1", "stored_units": []}
-        for n, size in enumerate([1, 1, 200 << 20, 1, 1] * 10)
-    ]
+    rows = [plan_row(n, size) for n, size in enumerate([1, 1, 200 << 20, 1, 1] * 10)]
     sizes = [sum(task["size"].to_pylist()) for task in decode_tasks(rows, 1)]
     assert max(sizes) == 200 << 20
+
+
+def test_the_largest_videos_of_a_block_come_first_and_blocks_in_their_order():
+    rows = [plan_row(n, (n * 37) % 11, block=n // 20) for n in range(60)]
+    given = [uri for task in decode_tasks(rows, 2) for uri in task["uri"].to_pylist()]
+    assert sorted(given) == sorted(row["uri"] for row in rows)
+    sizes = [rows[int(uri)]["size"] for uri in given]
+    for block in range(3):
+        part = slice(20 * block, 20 * block + 20)
+        assert {rows[int(uri)]["block"] for uri in given[part]} == {block}
+        assert sizes[part] == sorted(sizes[part], reverse=True)
 
 
 def test_a_block_holds_a_unit_where_that_is_neither_tiny_nor_huge():
