@@ -214,11 +214,11 @@ def _checked(
 
 def _read(path: Path) -> dict[str, Tensor]:
     """Named tensors of a file; no pickled code is run."""
-    # Files of older versions of torch are no archives, and have no checksums.
-    damage = archive_damage(path)
-    if damage is not None:
-        raise WeightsError(str(path), damage)
     try:
+        # Files of older versions of torch are no archives, and have no checksums.
+        damage = archive_damage(path)
+        if damage is not None:
+            raise WeightsError(str(path), damage)
         if path.suffix == ".safetensors":
             return safetensors.torch.load_file(path)
         document: Any = torch.load(path, map_location="cpu", weights_only=True)

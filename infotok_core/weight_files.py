@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors
 import safetensors.torch
@@ -34,6 +34,9 @@ __all__ = [
 
 ENCODER_FILE = "encoder.jit"
 DECODER_FILE = "decoder.jit"
+
+_ZIP = b"PK"
+"""How torch's archives begin."""
 
 
 def holds_programs(path: Path) -> bool:
@@ -130,11 +133,19 @@ def archive_damage(path: Path) -> str | None:
     """What is wrong with a zip archive, as torch writes them; None: nothing, or it is none.
 
     Torch stores checksums, and does not look at them: flipped bits would be weights.
+
+    Raises:
+        OSError: If the file is absent, or may not be read.
     """
+    with path.open("rb") as file:
+        return _damage(file) if file.read(len(_ZIP)) == _ZIP else None
+
+
+def _damage(file: BinaryIO) -> str | None:
     try:
-        if not zipfile.is_zipfile(path):
-            return None
-        with zipfile.ZipFile(path) as archive:
+        if not zipfile.is_zipfile(file):
+            return "is truncated: the end of the zip archive is missing"
+        with zipfile.ZipFile(file) as archive:
             # Who saved it may have asked for none (`torch.serialization.set_crc32_options`).
             has_checksums = any(entry.CRC for entry in archive.infolist())
             broken = archive.testzip() if has_checksums else None
@@ -145,21 +156,21 @@ def archive_damage(path: Path) -> str | None:
 
 
 def _require_archive(path: Path) -> None:
-    if not path.exists():
-        raise CheckpointError(str(path), "does not exist")
-    damage = archive_damage(path)
-    if damage is not None:
-        raise CheckpointError(str(path), damage)
-    if zipfile.is_zipfile(path):
-        return
-    with path.open("rb") as file:
-        head = file.read(64)
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+            cause = _damage(file) if head.startswith(_ZIP) else _other_kind(head)
+    except FileNotFoundError as error:
+        raise CheckpointError(str(path), "does not exist") from error
+    except OSError as error:
+        raise CheckpointError(str(path), f"cannot be read: {error.strerror}") from error
+    if cause is not None:
+        raise CheckpointError(str(path), cause)
+
+
+def _other_kind(head: bytes) -> str:
     if not head:
-        cause = "is empty"
-    elif head.startswith(b"version https://git-lfs"):
-        cause = "is a Git LFS pointer, not the weights: fetch them with `git lfs pull`"
-    elif head.startswith(b"PK"):
-        cause = "is truncated: the end of the zip archive is missing"
-    else:
-        cause = "is not a zip archive, so not written by torch"
-    raise CheckpointError(str(path), cause)
+        return "is empty"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the weights: fetch them with `git lfs pull`"
+    return "is not a zip archive, so not written by torch"

@@ -22,6 +22,7 @@ from infotok_core.perceptual import Lpips
 from jobs.config import load_config
 from jobs.evaluation_files import EvaluationFiles, read_evaluation
 from jobs.machine import usable_cpus
+from jobs.options import refuse_idle
 from jobs.reading import reading, store_options
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.errors import PipelineError
@@ -218,6 +219,9 @@ def _measure(input_url: str, options: dict[str, Any]) -> EvaluationReport:
 
 def _config(options: dict[str, Any]) -> tuple[EvaluationConfig, dict[str, Any]]:
     """What to look at, and the settings beside it."""
+    if options["sweep"] != "full" and not options["search_psnr"]:
+        why = "without --sweep full or --search-psnr there is no grid of rates"
+        refuse_idle(["grid_points", "grid_selection", "measure_all"], why)
     try:
         config = EvaluationConfig(
             search_psnr_db=options["search_psnr"],

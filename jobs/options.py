@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from jobs.config import load_config
 from pipelines.config import RunConfig
 
-__all__ = ["config_from", "configuration_options", "work_option"]
+__all__ = ["config_from", "configuration_options", "refuse_idle", "work_option"]
 
 _STORES = ("source_storage", "output_storage")
 
@@ -58,3 +59,23 @@ def config_from(options: dict[str, Any], **overrides: Any) -> RunConfig:  # noqa
     overrides["tokenizer.checkpoint"] = options.pop("checkpoint")
     overrides["runtime.single_writer"] = options.pop("single_writer")
     return load_config(options.pop("config_file"), options.pop("assignments"), overrides)
+
+
+def refuse_idle(names: Collection[str], why: str) -> None:
+    """Say of options of this command that were typed, but would change nothing, why that is.
+
+    Args:
+        names: Of their variables.
+
+    Raises:
+        UsageError: If there are any.
+    """
+    context = click.get_current_context()
+    idle = [
+        item.opts[0]
+        for item in context.command.params
+        if item.name in names
+        and context.get_parameter_source(item.name) == ParameterSource.COMMANDLINE
+    ]
+    if idle:
+        raise click.UsageError(f"{', '.join(idle)}: {why}")

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from infotok_core.tokenizer import VideoCodec
+from jobs.options import refuse_idle
 from jobs.reading import open_codec, reading, source_root, store_options
 from pipelines.config import StorageConfig
 from pipelines.corpus_reader import CorpusReader
@@ -60,6 +61,10 @@ def report(
 
     Videos play as original, reconstruction and kept tokens side by side.
     """
+    if no_decode:
+        refuse_idle(["against", "checkpoint", "device"], "with --no-decode nothing is decoded")
+    if named:
+        refuse_idle(["count"], "--video names them")
     store = Store(corpus, storage)
     with reading(store.url):
         check_reachable(store)

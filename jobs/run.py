@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from jobs.engine import engine
-from jobs.options import config_from, configuration_options, work_option
+from jobs.options import config_from, configuration_options, refuse_idle, work_option
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
 from pipelines.reachable import check_reachable
@@ -105,6 +105,8 @@ def analyse(
     **options: Any,  # noqa: ANN401
 ) -> None:
     """Pass one: decode and encode every video of INPUT, and freeze the ELBO statistics."""
+    if not retry_failed:
+        refuse_idle(["reason"], "without --retry-failed nothing is run again")
     config = config_from(options, **{"statistics.sample": statistics_sample})
     corpus = _corpus(options, config, output, input_url)
     corpus.check_stores()

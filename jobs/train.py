@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from infotok_core.training import TrainingError
 from infotok_core.world import World
-from jobs.options import config_from, configuration_options
+from jobs.options import config_from, configuration_options, refuse_idle
 from pipelines.errors import InterruptedRunError, PipelineError
 from pipelines.training_recipe import load_recipe
 from pipelines.training_run import TrainingJob, TrainingResult, run_training
@@ -83,8 +83,12 @@ def train(
     """
     if options.get("checkpoint"):
         raise click.UsageError("--checkpoint is not for training: name the start with --init")
+    if options.get("single_writer"):
+        raise click.UsageError("--single-writer is not for training, which writes to a disk")
     if base and init:
         raise click.UsageError("--base and --init exclude each other: a base brings its compressor")
+    if not validation:
+        refuse_idle(["validation_windows"], "there is no --validation to take them from")
     _require_used(options["assignments"])
     try:
         recipe = load_recipe(recipe_file)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import torch
 
+from jobs.options import refuse_idle
 from jobs.reading import open_codec, reading, source_root, store_options
 from pipelines.config import StorageConfig, TokenizerConfigRef
 from pipelines.corpus_reader import CorpusReader
@@ -61,6 +62,9 @@ def validate(
     Exits with 3 if something is wrong, with 4 if there is no corpus. Windows are decoded or encoded
     again only in a corpus that is sound otherwise.
     """
+    if not (decoded or encoded):
+        why = "without --reconstruct or --re-encode no window is computed again"
+        refuse_idle(["against", "checkpoint", "device"], why)
     store = Store(corpus, storage)
     with reading(store.url):
         check_reachable(store)
@@ -72,19 +76,9 @@ def validate(
         report = validate_corpus(store)
         measured, again = None, []
         if report.ok and (decoded or encoded):
-            computed = _computed(store)
-            reader = CorpusReader.open(store)
-            tokenizer = open_codec(checkpoint, device, dtype=computed.dtype)
-            check_tokenizer(reader.info, tokenizer)
-            root = source_root(reader, against, storage)
-            sources = SourceWindows(reader.info, root=root, storage=storage)
-            with sources, _threads(computed.cpu_threads):
-                if decoded:
-                    measured = reconstruct_sample(reader, tokenizer, sources, count=decoded)
-                    store.replace(RECONSTRUCTION_PATH, measured.to_bytes(indent=1))
-                if encoded:
-                    again = list(encode_again(reader, tokenizer, sources, count=encoded,
-                                              batch_size=computed.batch_size))  # fmt: skip
+            measured, again = _compute_again(
+                store, decoded, encoded, against=against, checkpoint=checkpoint, device=device
+            )
     faults = [*report.faults, *_faults(again)]
     if as_json:
         click.echo(json.dumps(_document(report, faults, measured, again), indent=1, sort_keys=True))
@@ -93,6 +87,28 @@ def validate(
             click.echo(line)
     if faults:
         raise SystemExit(AccountingError.exit_code)
+
+
+def _compute_again(
+    store: Store, decoded: int | None, encoded: int | None, *,
+    against: str | None, checkpoint: str, device: str | None,
+) -> tuple[ReconstructionSample | None, list[EncodedAgain]]:  # fmt: skip
+    """Decode and encode so many windows; what was measured is stored."""
+    computed = _computed(store)
+    reader = CorpusReader.open(store)
+    tokenizer = open_codec(checkpoint, device, dtype=computed.dtype)
+    check_tokenizer(reader.info, tokenizer)
+    root = source_root(reader, against, store.config)
+    sources = SourceWindows(reader.info, root=root, storage=store.config)
+    measured, again = None, []
+    with sources, _threads(computed.cpu_threads):
+        if decoded:
+            measured = reconstruct_sample(reader, tokenizer, sources, count=decoded)
+            store.replace(RECONSTRUCTION_PATH, measured.to_bytes(indent=1))
+        if encoded:
+            size = computed.batch_size
+            again = list(encode_again(reader, tokenizer, sources, count=encoded, batch_size=size))
+    return measured, again
 
 
 def _computed(store: Store) -> TokenizerConfigRef:

@@ -31,6 +31,59 @@ __all__ = ["dataset_card", "report_html"]
 _BAR_WIDTH = 40
 _CARD_BARS = 24
 
+_TRAINER = """\
+Into a trainer, with `infotok` installed: shuffled, split over ranks and workers, able to go on
+from any step; here packed into contexts of one length. Without a mode windows come one by one.
+
+```python
+from pipelines.dataset import Packing, TokenDataset
+
+contexts = TokenDataset(".", Packing(context=8192))  # or its URL
+context = next(iter(contexts))
+tokens, places, borders = context["tokens"], context["positions"], context["cu_seqlens"]
+```"""
+_PARQUET = f"""\
+```python
+import numpy as np
+import pyarrow.parquet as pq
+
+files = pq.read_table("{MANIFEST_PATH}").to_pylist()  # trust the manifest alone
+path = next(file["path"] for file in files if file["format"] == "parquet")
+row = pq.read_table(path).slice(0, 1).to_pylist()[0]
+grid = row["grid_t"], row["grid_h"], row["grid_w"]
+bits = np.unpackbits(np.frombuffer(row["mask"], np.uint8))
+mask = bits[: np.prod(grid)].astype(bool).reshape(grid)
+tokens = np.array(row["tokens"], np.int64)  # uint16 cannot index an embedding
+```"""
+_HUB = """\
+```python
+from pathlib import Path
+
+import numpy as np
+from datasets import load_dataset
+
+name = str(Path.cwd())  # or that of the dataset on a hub
+rows = load_dataset(name, split="{split}", streaming=True)
+row = next(iter(rows))
+tokens = np.array(row["tokens"], np.int64)
+```"""
+_TARS = """\
+```python
+from pathlib import Path
+
+import numpy as np
+import webdataset as wds
+
+tars = sorted(str(path) for path in Path("wds").glob("*.tar"))
+for sample in wds.WebDataset(tars, shardshuffle=False).decode():
+    tokens = sample["tokens.npy"].astype(np.int64)  # uint16 cannot index
+    packed_mask, row = sample["mask.npy"], sample["json"]
+    break
+```"""
+_ENERGON = """\
+Megatron-Energon opens `wds/` without `energon prepare`, as a crude dataset: its
+samples go through a cooker of yours."""
+
 
 def dataset_card(info: CorpusInfo, statistics: ElboStatistics | None = None) -> str:
     """Markdown with the YAML head that dataset hubs read.
@@ -138,59 +191,11 @@ def _columns(info: CorpusInfo) -> str:
 
 
 def _loaders(info: CorpusInfo) -> str:
-    parts = [
-        "## Reading it",
-        "Into a trainer, with `infotok` installed: shuffled, split over ranks and workers, able to "
-        "go on\nfrom any step; here packed into contexts of one length. Without a mode windows "
-        "come one by one.\n\n"
-        "```python\n"
-        "from pipelines.dataset import Packing, TokenDataset\n\n"
-        'contexts = TokenDataset(".", Packing(context=8192))  # or its URL\n'
-        "context = next(iter(contexts))\n"
-        'tokens, places, borders = context["tokens"], context["positions"], context["cu_seqlens"]\n'
-        "```",
-        "With nothing of ours:",
-    ]
+    parts = ["## Reading it", _TRAINER, "With nothing of ours:"]
     if "parquet" in info.formats:
-        parts.append(
-            "```python\n"
-            "import numpy as np\n"
-            "import pyarrow.parquet as pq\n\n"
-            f'files = pq.read_table("{MANIFEST_PATH}").to_pylist()  # trust the manifest alone\n'
-            'path = next(file["path"] for file in files if file["format"] == "parquet")\n'
-            "row = pq.read_table(path).slice(0, 1).to_pylist()[0]\n"
-            'grid = row["grid_t"], row["grid_h"], row["grid_w"]\n'
-            'bits = np.unpackbits(np.frombuffer(row["mask"], np.uint8))\n'
-            "mask = bits[: np.prod(grid)].astype(bool).reshape(grid)\n"
-            'tokens = np.array(row["tokens"], np.int64)  # uint16 cannot index an embedding\n'
-            "```"
-        )
-        parts.append(
-            "```python\n"
-            "from pathlib import Path\n\n"
-            "import numpy as np\n"
-            "from datasets import load_dataset\n\n"
-            "name = str(Path.cwd())  # or that of the dataset on a hub\n"
-            f'rows = load_dataset(name, split="{hub_split(info)}", streaming=True)\n'
-            "row = next(iter(rows))\n"
-            'tokens = np.array(row["tokens"], np.int64)\n'
-            "```"
-        )
+        parts += [_PARQUET, _HUB.format(split=hub_split(info))]
     if "webdataset" in info.formats:
-        parts.append(
-            "```python\n"
-            "from pathlib import Path\n\n"
-            "import numpy as np\n"
-            "import webdataset as wds\n\n"
-            'tars = sorted(str(path) for path in Path("wds").glob("*.tar"))\n'
-            "for sample in wds.WebDataset(tars, shardshuffle=False).decode():\n"
-            '    tokens = sample["tokens.npy"].astype(np.int64)  # uint16 cannot index\n'
-            '    packed_mask, row = sample["mask.npy"], sample["json"]\n'
-            "    break\n"
-            "```\n\n"
-            "Megatron-Energon opens `wds/` without `energon prepare`, as a crude dataset: its\n"
-            "samples go through a cooker of yours."
-        )
+        parts += [_TARS, _ENERGON]
     return "\n\n".join(parts)
 
 

@@ -25,17 +25,17 @@ from pipelines.config import SourceConfig, StorageConfig
 from pipelines.errors import PipelineError
 from pipelines.reachable import check_reachable
 from pipelines.source_manifest import MANIFEST_SUFFIXES, read_manifest
+from pipelines.source_versions import object_version, stat_object
 from pipelines.storage import Store, is_local
+from pipelines.store_options import listed_name
 from schemas.ids import quote_path, unquote_path
 
-__all__ = ["Source", "SourceObject", "object_version", "open_source", "source_url", "stat_object"]
+__all__ = ["Source", "SourceObject", "open_source", "source_url"]
 
 _MAGIC = frozenset("*?[")
 _MISSING = "missing"
 _NO_EXTRA: Mapping[str, Any] = MappingProxyType({})
 """One for all: a million empty dicts are 64 MB."""
-
-_elsewhere: dict[tuple[str, StorageConfig], Store] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,8 @@ class SourceObject:
     Attributes:
         uri: Canonical path relative to the source root.
         size: Bytes; 0 if the object could not be looked at.
-        version: ETag, else size and modification time; ``missing`` if it could not be looked at.
+        version: ETag, else size and modification time, as far as the listing knows them;
+            ``missing`` if it could not be looked at.
         extra: The other columns of its manifest row.
     """
 
@@ -75,14 +76,6 @@ def source_url(root: str, uri: str) -> str:
     """Where the object with this URI is: a local path (maybe with surrogate escapes) or a URL."""
     path = unquote_path(uri)
     return path if "://" in path or path.startswith("/") else f"{root.rstrip('/')}/{path}"
-
-
-def object_version(info: Mapping[str, Any]) -> str:
-    """What tells two contents of one name apart, from an fsspec ``info``."""
-    for key in ("ETag", "etag", "md5Hash", "checksum"):
-        if info.get(key):
-            return str(info[key]).strip('"')
-    return f"{info.get('size', 0)}-{info.get('mtime') or info.get('LastModified') or ''}"
 
 
 def open_source(
@@ -195,23 +188,28 @@ def _raise(error: OSError) -> None:
 
 
 def _walk_remote(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceObject]:
-    base = store.url.split("://", 1)[1] + "/"
-    excluded = tuple(
-        root.split("://", 1)[1].rstrip("/") + "/" for root in exclude_roots if "://" in root
-    )
+    base = f"{listed_name(store.url)}/"
+    above = f"{_without_scheme(store.url)}/"
+    excluded = tuple(f"{_without_scheme(root)}/" for root in exclude_roots if not is_local(root))
     for info in store.find(store.url):
         name = info["name"]
         path = name[len(base) :]
         hidden = path.startswith(".") or "/." in path
         # A name that ends in a slash marks an empty folder.
-        if name.startswith(base) and not (
-            name.endswith("/") or hidden or (excluded and name.startswith(excluded))
-        ):
-            yield SourceObject(
-                uri=quote_path(path),
-                size=int(info["size"] or 0),
-                version=object_version(info),
-            )
+        if not name.startswith(base) or name.endswith("/") or hidden:
+            continue
+        if excluded and f"{above}{path}".startswith(excluded):
+            continue
+        uri = quote_path(path)
+        if info["size"] is None:
+            # A page of links says no more than names.
+            yield _stat(store, uri)
+        else:
+            yield SourceObject(uri=uri, size=int(info["size"]), version=object_version(info))
+
+
+def _without_scheme(url: str) -> str:
+    return url.split("://", 1)[1].rstrip("/")
 
 
 def _stat(store: Store, uri: str, extra: Mapping[str, Any] | None = None) -> SourceObject:
@@ -224,26 +222,6 @@ def _stat(store: Store, uri: str, extra: Mapping[str, Any] | None = None) -> Sou
     except missing:
         size, version = 0, _MISSING
     return SourceObject(uri=uri, size=size, version=version, extra=extra or _NO_EXTRA)
-
-
-def stat_object(store: Store, url: str) -> tuple[int, str]:
-    """Bytes and version of an object as they are now.
-
-    Args:
-        url: In the store or, from a manifest, anywhere else.
-
-    Raises:
-        OSError: If it is not there or may not be read.
-    """
-    if is_local(url):
-        status = os.stat(url)  # noqa: PTH116  may hold surrogate escapes
-        return status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
-    if url.split("://")[0] != store.url.split("://")[0]:
-        # One connection for all the rows of a manifest.
-        bucket = "/".join(url.split("/")[:3])
-        store = _elsewhere.setdefault((bucket, store.config), Store(bucket, store.config))
-    info = store.remote("info", url)
-    return int(info["size"] or 0), object_version(info)
 
 
 def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:

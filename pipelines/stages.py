@@ -27,7 +27,8 @@ from pipelines.records import (
     statuses_to_table,
     unit_to_table,
 )
-from pipelines.sources import source_url, stat_object
+from pipelines.source_versions import other_version
+from pipelines.sources import source_url
 from pipelines.storage import Store, storage_options
 from pipelines.unit_status import stored_unit
 from pipelines.work import WorkFolder
@@ -163,12 +164,11 @@ class DecodeVideos:
         url = source_url(self._spec.source_root, row["uri"])
         store = _source_store(self._spec.source_root, self._spec.config.source_storage)
         try:
-            _, version = stat_object(store, url)
+            found = other_version(store, url, row["version"])
         except (OSError, StorageError):
             # The decoder meets the same error and names it better.
             return None
-        planned = row["version"]
-        return None if version == planned else f"planned version {planned}, found {version}"
+        return None if found is None else f"planned version {row['version']}, found {found}"
 
     def _end(
         self,

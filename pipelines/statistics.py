@@ -139,12 +139,8 @@ def freeze_statistics(
         if receipt.failure is not None:
             reasons[receipt.failure.reason] += 1
             quarantined.append(quarantine_row(receipt))
-            continue
-        counts["analysed"] += 1
-        counts["windows"] += receipt.windows
-        counts["positions"] += receipt.tokens
-        counts["decoded"] += receipt.num_frames_decoded
-        counts["dropped"] += receipt.num_frames_dropped
+        else:
+            _tally(counts, receipt)
     summary = _summary(plan, counts, reasons)
     _check(summary, _frozen(fold, plan), plan)
     statistics = _frozen(fold if sample is None else part, plan)
@@ -153,6 +149,14 @@ def freeze_statistics(
     work.store.replace(SUMMARY, summary.to_bytes(indent=1))
     work.store.publish(STATISTICS, statistics.to_bytes(indent=1))
     return statistics
+
+
+def _tally(counts: Counter[str], receipt: VideoReceipt) -> None:
+    counts["analysed"] += 1
+    counts["windows"] += receipt.windows
+    counts["positions"] += receipt.tokens
+    counts["decoded"] += receipt.num_frames_decoded
+    counts["dropped"] += receipt.num_frames_dropped
 
 
 def _count(fold: StatisticsFold, receipt: VideoReceipt) -> None:

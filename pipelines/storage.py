@@ -30,7 +30,7 @@ from pipelines.store_listing import (
     find_remote,
     find_s3,
 )
-from pipelines.store_options import is_local, is_s3, one_request, storage_options
+from pipelines.store_options import is_local, is_s3, listed_name, one_request, storage_options
 
 __all__ = ["Store", "is_local", "storage_options"]
 
@@ -138,7 +138,7 @@ class Store:
             for path, size in find_local(Path(root), hidden=_TEMPORARY):
                 yield path.relative_to(self.url).as_posix(), size
             return
-        base, below = (f"{url.split('://', 1)[1]}/" for url in (self.url, root))
+        base, below = (f"{listed_name(url)}/" for url in (self.url, root))
         for info in self.find(root):
             if info["name"].startswith(below) and not info["name"].endswith("/"):
                 yield info["name"][len(base) :], int(info["size"])

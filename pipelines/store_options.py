@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import fsspec
+
 from pipelines.config import StorageConfig
 
-__all__ = ["is_local", "is_s3", "one_request", "storage_options"]
+__all__ = ["is_local", "is_s3", "listed_name", "one_request", "storage_options"]
 
 
 def is_local(url: str) -> bool:
@@ -17,6 +19,12 @@ def is_local(url: str) -> bool:
 def is_s3(url: str) -> bool:
     """Whether ``url`` is in an S3 store."""
     return url.startswith(("s3://", "s3a://"))
+
+
+def listed_name(url: str) -> str:
+    """What a listing calls the remote ``url``: ``bucket/key``, ``/path``, or the whole URL."""
+    kind = fsspec.get_filesystem_class(url.split("://", 1)[0])
+    return kind._strip_protocol(url).rstrip("/")
 
 
 def one_request(url: str) -> dict[str, Any]:

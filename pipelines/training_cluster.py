@@ -75,31 +75,42 @@ def train_on_cluster(
     for name in (_RESULT, _STOP):
         (job.output / name).unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as scratch, _passed_on(stop, job.output / _STOP):
-        trainer = (_LocalTrainer if own else ray.train.torch.TorchTrainer)(
-            _worker,
-            train_loop_config={"job": job, "device": device, "folder": str(Path.cwd())},
-            scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=device == "cuda"),
-            # Its own records, and little said about them; ours lie in OUTPUT.
-            run_config=ray.train.RunConfig(
-                storage_path=scratch,
-                name="infotok-train",
-                logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-            ),
-        )
+        trainer = _trainer(job, device, workers, own=own, scratch=scratch)
         try:
             _fit(trainer, stop)
         except InterruptedRunError:
             raise
         except Exception as error:  # whatever a worker raised, wrapped by Ray
-            for cause in getattr(error, "worker_failures", {}).values():
-                if isinstance(_origin(cause), PipelineError):
-                    raise _origin(cause) from error
-            if stop.is_set():
-                raise InterruptedRunError(_ENDED) from error
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise PipelineError(f"training failed: {lines[-1] if lines else error!r}") from error
+            raise _said_here(error, stopped=stop.is_set()) from error
     document = json.loads((job.output / _RESULT).read_text())
     return TrainingResult(finished=document.pop("finished"), document=document)
+
+
+def _trainer(
+    job: TrainingJob, device: Literal["cpu", "cuda"], workers: int, *, own: bool, scratch: str
+) -> ray.train.torch.TorchTrainer:
+    return (_LocalTrainer if own else ray.train.torch.TorchTrainer)(
+        _worker,
+        train_loop_config={"job": job, "device": device, "folder": str(Path.cwd())},
+        scaling_config=ray.train.ScalingConfig(num_workers=workers, use_gpu=device == "cuda"),
+        # Its own records, and little said about them; ours lie in OUTPUT.
+        run_config=ray.train.RunConfig(
+            storage_path=scratch,
+            name="infotok-train",
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
+        ),
+    )
+
+
+def _said_here(error: Exception, *, stopped: bool) -> BaseException:
+    """What to raise for an error of Ray Train: the worker's own, if it is one of ours."""
+    for cause in getattr(error, "worker_failures", {}).values():
+        if isinstance(_origin(cause), PipelineError):
+            return _origin(cause)
+    if stopped:
+        return InterruptedRunError(_ENDED)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return PipelineError(f"training failed: {lines[-1] if lines else error!r}")
 
 
 def _require_places(workers: int, device: Literal["cpu", "cuda"]) -> None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 from schemas.ids import clip_id
 from schemas.tables import not_null, nullable
 from schemas.units import window_sum
-from schemas.windows import StreamFacts, WindowAnalysis
+from schemas.windows import StreamFacts, WindowAnalysis, WindowSpan
 
 __all__ = [
     "MAX_CODES",
@@ -147,43 +147,64 @@ def token_row(
     Raises:
         ValueError: If the mask has another shape or keeps nothing, or a code is out of range.
     """
-    shape = window.codes.shape
-    if mask.shape != shape or not mask.any():
-        raise ValueError(f"mask {mask.shape} must fit codes {shape} and keep at least one of them")
-    tokens = window.codes[mask]
-    if tokens.max() >= num_codes:
-        raise ValueError(f"code {tokens.max()} is out of range [0, {num_codes})")
-    counts = mask.reshape(shape[0], -1).sum(axis=1)
-    if counts.max() > _MAX_FRAME_TOKENS:
-        raise ValueError(f"{counts.max()} tokens in one latent frame do not fit uint16")
+    tokens, counts = _kept(window.codes, mask, num_codes)
     return {
         "clip_id": clip_id(video, window.span.window_index),
         "tokens": tokens,
         "mask": pack_mask(mask),
         "num_tokens": int(tokens.size),
-        "frame_token_counts": counts.astype(np.uint16),
-        "grid_t": int(shape[0]),
-        "grid_h": int(shape[1]),
-        "grid_w": int(shape[2]),
+        "frame_token_counts": counts,
+        "grid_t": int(mask.shape[0]),
+        "grid_h": int(mask.shape[1]),
+        "grid_w": int(mask.shape[2]),
         "rate_target": float32(rate_target),
         "rate": float32(tokens.size / mask.size),
         "elbo": float32(_mean(window.information)),
         "frame_elbo": np.array([_mean(frame) for frame in window.information], np.float32),
         "source": source,
         "video_id": video,
-        "window_index": window.span.window_index,
-        "start_time_s": window.span.start_time_s,
-        "end_time_s": window.span.end_time_s,
-        "start_frame": window.span.start_frame,
-        "num_frames": window.span.num_frames,
+        **_time_columns(window.span),
+        **_picture_columns(facts),
+        "tokenizer": tokenizer,
+        **(extra or {}),
+    }
+
+
+def _kept(
+    codes: npt.NDArray[np.uint16], mask: npt.NDArray[np.bool_], num_codes: int
+) -> tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16]]:
+    """The tokens that are kept, and how many of each latent frame."""
+    if mask.shape != codes.shape or not mask.any():
+        raise ValueError(
+            f"mask {mask.shape} must fit codes {codes.shape} and keep at least one of them"
+        )
+    tokens = codes[mask]
+    if tokens.max() >= num_codes:
+        raise ValueError(f"code {tokens.max()} is out of range [0, {num_codes})")
+    counts = mask.reshape(mask.shape[0], -1).sum(axis=1)
+    if counts.max() > _MAX_FRAME_TOKENS:
+        raise ValueError(f"{counts.max()} tokens in one latent frame do not fit uint16")
+    return tokens, counts.astype(np.uint16)
+
+
+def _time_columns(span: WindowSpan) -> dict[str, Any]:
+    return {
+        "window_index": span.window_index,
+        "start_time_s": span.start_time_s,
+        "end_time_s": span.end_time_s,
+        "start_frame": span.start_frame,
+        "num_frames": span.num_frames,
+    }
+
+
+def _picture_columns(facts: StreamFacts) -> dict[str, Any]:
+    return {
         "fps": float32(facts.fps),
         "source_fps": None if facts.source_fps is None else float32(facts.source_fps),
         "width": facts.width,
         "height": facts.height,
         "source_width": facts.source_width,
         "source_height": facts.source_height,
-        "tokenizer": tokenizer,
-        **(extra or {}),
     }
 
 

@@ -21,7 +21,7 @@ from infotok_core.tokenizer import Analysis
 from pipelines.analyser import VideoTokenizer
 from pipelines.decode import DecodedWindow, DecodeError
 from pipelines.errors import PipelineError
-from pipelines.evaluation.clips import ClipSource, Sampler
+from pipelines.evaluation.clips import ClipSource, Part, Sampler
 from pipelines.evaluation.settings import (
     Clocks,
     EvaluatedTokenizer,
@@ -109,13 +109,8 @@ def analyse_clips(
     voice = Voice(say, clocks.wall)
     while parts := sampler.next_round():
         for part in parts:
-            told = f"windows, the last of {part.uri}"
-            count = 0
             try:
-                for window in source.windows(part.uri, first=part.first, stop=part.stop):
-                    analyser.add(part.uri, window)
-                    count += 1
-                    voice.after_silence(lambda told=told: f"analysed {analyser.count} {told}")
+                count = _add_windows(analyser, source, part, voice)
             except DecodeError as error:
                 analyser.forget(part.uri)
                 sampler.failed(part.uri)
@@ -126,12 +121,26 @@ def analyse_clips(
                 voice(f"{part.uri} is left out: {failure.reason} ({failure.detail})")
             else:
                 sampler.found(part.uri, count)
-                voice(f"analysed {analyser.count} {told}")
     clips = analyser.finish()
     if not clips:
         found = f"; of its {len(source.uris)} files none has one" if source.uris else ""
         raise PipelineError(f"{source.url} holds no full window to evaluate{found}")
     return clips, [left_out[uri] for uri in sorted(left_out)]
+
+
+def _add_windows(analyser: _Analyser, source: ClipSource, part: Part, voice: Voice) -> int:
+    """Have a part of a video analysed; returns its number of windows."""
+
+    def told() -> str:
+        return f"analysed {analyser.count} windows, the last of {part.uri}"
+
+    count = 0
+    for window in source.windows(part.uri, first=part.first, stop=part.stop):
+        analyser.add(part.uri, window)
+        count += 1
+        voice.after_silence(told)
+    voice(told())
+    return count
 
 
 class _Analyser:

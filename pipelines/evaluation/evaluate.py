@@ -96,20 +96,27 @@ def evaluate(
         assignments += hindsight_assignments(clips, _points(measured), assignments, config)
     return Evaluation(
         clips=tuple(map(clip_report, clips, measured)),
-        outcomes=tuple(
-            outcome_of(
-                item,
-                clips,
-                measured,
-                work.features,
-                num_codes=tokenizer.config.codebook_size,
-                compress_passes=2 if is_budget_aware(tokenizer) else 1,
-            )
-            for item in sorted(assignments, key=lambda item: -(item.rate_target or 0))
-        ),
+        outcomes=_outcomes(assignments, clips, measured, work.features, tokenizer),
         left_out=tuple(left_out),
         prediction=summarise_predictions(clips),
     )
+
+
+def _outcomes(
+    assignments: Sequence[Assignment],
+    clips: Sequence[Clip],
+    measured: Sequence[Mapping[PointKey, Measured]],
+    features: Sequence[Features | None],
+    tokenizer: EvaluatedTokenizer,
+) -> tuple[Outcome, ...]:
+    """What each assignment comes to, the highest rate first."""
+    outcome = functools.partial(
+        outcome_of,
+        num_codes=tokenizer.config.codebook_size,
+        compress_passes=2 if is_budget_aware(tokenizer) else 1,
+    )
+    in_order = sorted(assignments, key=lambda item: -(item.rate_target or 0))
+    return tuple(outcome(item, clips, measured, features) for item in in_order)
 
 
 class _Work:

@@ -70,12 +70,7 @@ def outcome_of(
     points = [item.point for item in chosen]
     pixels = sum(math.prod(clip.shape) for clip in clips)
     tokens, cells = sum(assignment.num_tokens), sum(clip.cells for clip in clips)
-    times = [
-        _tokenise_ms(clip, passes, [item.point for item in mine.values()])
-        if assignment.selection != "latent"
-        else _predict_ms(clip)
-        for clip, passes, mine in zip(clips, assignment.decoder_passes, measured, strict=True)
-    ]
+    times = _times(assignment, clips, measured)
     return Outcome(
         **_decided(assignment, clips, compress_passes),
         rate=tokens / cells,
@@ -92,6 +87,20 @@ def outcome_of(
         reconstruct_ms=median(point.reconstruct_ms for point in points),
         reconstruct_cpu_ms=_optional(median, (point.reconstruct_cpu_ms for point in points)),
     )
+
+
+def _times(
+    assignment: Assignment,
+    clips: Sequence[Clip],
+    measured: Sequence[Mapping[PointKey, Measured]],
+) -> list[tuple[float, float | None]]:
+    """Milliseconds that each clip takes to its tokens: by the clock, and of the CPU."""
+    if assignment.selection == "latent":
+        return [_predict_ms(clip) for clip in clips]
+    return [
+        _tokenise_ms(clip, passes, [item.point for item in mine.values()])
+        for clip, passes, mine in zip(clips, assignment.decoder_passes, measured, strict=True)
+    ]
 
 
 def _decided(assignment: Assignment, clips: Sequence[Clip], passes: int) -> dict[str, Any]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from pathlib import Path
 
 import pytest
 import safetensors
@@ -136,6 +137,13 @@ def test_integers_and_nan_are_not_weights(toy_network, toy_config, published_lay
 def test_a_file_that_is_no_checkpoint_says_what_it_is(tmp_path, content, cause):
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=cause):
+        load_checkpoint(tmp_path / "x.pt")
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="no file that cannot be read")
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    (tmp_path / "x.pt").symlink_to("/proc/self/mem")
+    with pytest.raises(CheckpointError, match="cannot be read: Input/output error"):
         load_checkpoint(tmp_path / "x.pt")
 
 

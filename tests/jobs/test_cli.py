@@ -174,6 +174,40 @@ def test_wrong_usage_ends_with_2_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (
+            "analyse in out --reason TRUNCATED",
+            "--reason: without --retry-failed nothing is run again",
+        ),
+        (
+            "validate corpus --device cpu --against in",
+            "--against, --device: without --reconstruct or --re-encode no window is computed again",
+        ),
+        ("validate corpus --checkpoint x --json", "--checkpoint: without --reconstruct"),
+        (
+            "report corpus --no-decode --checkpoint default --against in --device cpu",
+            "--against, --checkpoint, --device: with --no-decode nothing is decoded",
+        ),
+        ("report corpus --video a.mp4 --videos 4", "--videos: --video names them"),
+        (
+            "evaluate in --grid-points 4 --grid-selection r2l --measure-all",
+            "--grid-points, --grid-selection, --measure-all: "
+            "without --sweep full or --search-psnr there is no grid of rates",
+        ),
+    ],
+)
+def test_an_option_that_would_change_nothing_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, message: str
+):
+    monkeypatch.chdir(tmp_path)
+    result = infotok(*command.split())
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.split())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_dry_run_lists_and_writes_nothing(videos: Path, tmp_path: Path):
     result = infotok("run", videos, tmp_path / "out", "--dry-run")
     assert result.exit_code == 0

@@ -86,6 +86,11 @@ def test_a_checkpoint_is_not_trained_over(
         (("--set", "window.frames=17"), "--set window.frames is not for training"),
         (("--set", "tokenizer.dtype=float16"), "everything else is said by the recipe"),
         (("--validation-windows", "0"), "--validation-windows"),
+        (
+            ("--validation-windows", "5"),
+            "--validation-windows: there is no --validation to take them from",
+        ),
+        (("--single-writer",), "--single-writer is not for training"),
         (("--max-minutes", "-1"), "--max-minutes"),
         (
             ("--perceptual", __file__),

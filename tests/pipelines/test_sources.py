@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 
@@ -12,14 +11,7 @@ from s3_tools import Answer, Forward, filesystem, make_bucket, proxy
 
 from pipelines.config import SourceConfig, StorageConfig
 from pipelines.errors import PipelineError, StorageError
-from pipelines.sources import (
-    SourceObject,
-    object_version,
-    open_source,
-    source_url,
-    stat_object,
-)
-from pipelines.storage import Store
+from pipelines.sources import SourceObject, open_source, source_url
 from schemas.ids import unquote_path
 
 pytest_plugins = ["s3"]
@@ -275,35 +267,3 @@ def test_patterns_include_and_exclude(tmp_path: Path):
 def test_patterns_are_case_sensitive(tmp_path: Path):
     fill(tmp_path, "a.mp4", "B.MP4")
     assert listed(tmp_path, include=["*.mp4"]) == ["a.mp4"]
-
-
-# Versions
-
-
-def test_the_version_of_a_file_changes_with_its_content_or_its_time(tmp_path: Path):
-    store = Store(str(fill(tmp_path, "a.mp4")))
-    path = tmp_path / "a.mp4"
-    first = stat_object(store, str(path))
-    assert first == stat_object(store, str(path))
-    os.utime(path, ns=(1, 1))
-    assert stat_object(store, str(path)) == (5, "5-1")
-    path.write_text("longer than it was")
-    assert stat_object(store, str(path))[0] == 18
-
-
-@pytest.mark.s3
-def test_the_version_of_an_object_is_its_etag(
-    s3_endpoint: str, bucket: str, s3_config: StorageConfig
-):
-    put(s3_endpoint, bucket, "a.mp4")
-    [item] = open_source(bucket, SourceConfig(), s3_config).objects
-    assert item.version == hashlib.md5(b"a.mp4").hexdigest()
-    assert (item.size, item.version) == stat_object(Store(bucket, s3_config), f"{bucket}/a.mp4")
-    filesystem(s3_endpoint).pipe_file(f"{bucket}/a.mp4", b"other")
-    assert stat_object(Store(bucket, s3_config), f"{bucket}/a.mp4")[1] != item.version
-
-
-def test_the_version_falls_back_to_size_and_time():
-    assert object_version({"ETag": '"abc"', "size": 3}) == "abc"
-    assert object_version({"size": 3, "mtime": 7}) == "3-7"
-    assert object_version({"size": 3}) == "3-"

@@ -16,7 +16,7 @@ from videos import write_video
 
 from pipelines.config import RunConfig
 from pipelines.records import DecodedUnit, Status, table_to_units
-from pipelines.sources import stat_object
+from pipelines.source_versions import stat_object
 from pipelines.spreading import block_bytes, decode_tasks
 from pipelines.stages import DecodeVideos, StageSpec
 from pipelines.storage import Store
