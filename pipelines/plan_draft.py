@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ValidationError
 
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
@@ -125,7 +126,7 @@ def plan_head(
         shards=shards.count,
         split=config.output.split,
         shard_source_bytes=config.output.shard_source_bytes,
-        extra_schema=_extra_columns(source.extra_schema),
+        extra_schema=_extra_columns(source),
         **identity,
     )
 
@@ -169,11 +170,12 @@ class Shards:
         return self.count - 1
 
 
-def _extra_columns(schema: pa.Schema) -> tuple[ExtraColumn, ...]:
+def _extra_columns(source: Source) -> tuple[ExtraColumn, ...]:
     try:
-        return tuple(ExtraColumn.of(field) for field in schema)
-    except ValueError as error:
-        raise PipelineError(f"manifest: {error}") from error
+        return tuple(ExtraColumn.of(field) for field in source.extra_schema)
+    except ValidationError as error:
+        cause = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise PipelineError(f"manifest {source.url}: {cause}") from error
 
 
 def _canonical(value: Any) -> str:  # noqa: ANN401  JSON values

@@ -227,6 +227,7 @@ def _stat(store: Store, uri: str, extra: Mapping[str, Any] | None = None) -> Sou
 def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:
     data = store.read(name)
     uris, extra = read_manifest(data, name=store.full(name), uri_column=config.uri_column)
+    uris = [uri.removeprefix("file://") if uri.startswith("file:///") else uri for uri in uris]
     root = store.url
     if uris and all("://" in uri or uri.startswith("/") for uri in uris):
         common = os.path.commonprefix(uris)  # noqa: RUF071  cut at a slash in the next line

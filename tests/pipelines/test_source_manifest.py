@@ -10,12 +10,17 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from named_files import fill, put
 from s3_tools import filesystem, make_bucket
 
-from pipelines.config import SourceConfig, StorageConfig
+from pipelines.config import RunConfig, SourceConfig, StorageConfig
 from pipelines.errors import PipelineError
+from pipelines.plan import Plan, ensure_plan
+from pipelines.source_manifest import read_manifest
 from pipelines.sources import Source, SourceObject, open_source, source_url
+from pipelines.storage import Store
 
 pytest_plugins = ["s3"]
 
@@ -30,6 +35,13 @@ def manifest(folder: Path, kind: str, rows: list[dict[str, object]]) -> Path:
     table = pa.Table.from_pylist(rows)
     pq.write_table(table, path) if kind == "parquet" else pacsv.write_csv(table, path)
     return path
+
+
+def opened(path: Path) -> Plan:
+    """A plan of it: some manifests are refused by what opens them, some by what plans."""
+    work = Store(str(path.parent / "work"))
+    return ensure_plan(open_source(str(path), SourceConfig(), LOCAL), RunConfig(),
+                       tokenizer="0" * 64, work=work)  # fmt: skip
 
 
 def objects_of(source: Source) -> dict[str, SourceObject]:
@@ -148,6 +160,14 @@ def test_nested_columns_become_json_text(tmp_path: Path):
         ("list.csv", "", "cannot be read"),
         ("list.jsonl", "{no json", "cannot be read"),
         ("list.parquet", "no parquet", "cannot be read"),
+        ("list.csv", "uri,a,a\na.mp4,1,2\n", "column 'a' comes twice"),
+        ("list.csv", "uri,uri\na.mp4,b.mp4\n", "column 'uri' comes twice"),
+        ("list.csv", "uri,label\n", "list.csv has no rows"),
+        (
+            "list.csv",
+            "uri,tokens\na.mp4,1\n",
+            "list.csv: extra column 'tokens' has the name of one",
+        ),
     ],
 )
 def test_a_manifest_that_is_none_is_named_with_the_cause(
@@ -155,4 +175,71 @@ def test_a_manifest_that_is_none_is_named_with_the_cause(
 ):
     (tmp_path / name).write_text(text)
     with pytest.raises(PipelineError, match=message):
-        open_source(str(tmp_path / name), SourceConfig(), LOCAL)
+        opened(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "message"),
+    [
+        ("uri,label\na.mp4,1\n", "utf-16", "list.csv is not UTF-8"),
+        ("uri,label\na.mp4,d\u00e9j\u00e0\n", "latin-1", "list.csv: column 'label' is not UTF-8"),
+    ],
+)
+def test_a_manifest_in_another_encoding_is_named(
+    tmp_path: Path, text: str, encoding: str, message: str
+):
+    (tmp_path / "list.csv").write_bytes(text.encode(encoding))
+    with pytest.raises(PipelineError, match=message):
+        opened(tmp_path / "list.csv")
+
+
+def test_a_column_of_bytes_is_named(tmp_path: Path):
+    path = manifest(tmp_path, "parquet", [{"uri": "a.mp4", "raw": b"\xff\xfe"}])
+    with pytest.raises(PipelineError, match="column 'raw' is not UTF-8"):
+        opened(path)
+
+
+def test_numbers_that_a_number_type_would_change_stay_as_they_were_written(tmp_path: Path):
+    ids = [12345678901234567890, 12345678901234567891, 1]
+    text = ["uri,id,code,share,count\n"]
+    text += [f"{n}.mp4,{value},00{n},0.5,{n}\n" for n, value in enumerate(ids)]
+    (tmp_path / "list.csv").write_text("".join(text))
+    found = objects_of(open_source(str(tmp_path / "list.csv"), SourceConfig(), LOCAL))
+    assert [found[f"{n}.mp4"].extra for n in range(3)] == [
+        {"id": str(value), "code": f"00{n}", "share": 0.5, "count": n}
+        for n, value in enumerate(ids)
+    ]
+    rows: list[dict[str, object]] = [
+        {"uri": f"{n}.mp4", "id": value, "share": n or 0.5} for n, value in enumerate(ids)
+    ]
+    found = objects_of(open_source(str(manifest(tmp_path, "jsonl", rows)), SourceConfig(), LOCAL))
+    assert [found[f"{n}.mp4"].extra for n in range(3)] == [
+        {"id": str(value), "share": n or 0.5} for n, value in enumerate(ids)
+    ]
+
+
+WHOLE = st.integers(-(2**70), 2**70).map(str) | st.from_regex(r"[+-]?[0-9]{1,20}", fullmatch=True)
+
+
+@given(st.lists(WHOLE, min_size=1, max_size=5))
+def test_whole_numbers_of_any_size_can_be_told_apart(values: list[str]):
+    text = "uri,id\n" + "".join(f"{n}.mp4,{value}\n" for n, value in enumerate(values))
+    _, extra = read_manifest(text.encode(), name="list.csv", uri_column="uri")
+    read = extra["id"].to_pylist()
+    # Either text, letter by letter, or numbers that are these and have no other spelling there.
+    assert read == values or read == [int(value) for value in values]
+
+
+def test_file_urls_are_paths_of_this_machine(tmp_path: Path):
+    fill(tmp_path, "one/a.mp4", "one/b.mp4")
+    one = tmp_path / "one"
+    rows: list[dict[str, object]] = [{"uri": f"file://{one}/a.mp4"}, {"uri": f"file://{one}/b.mp4"}]
+    source = open_source(str(manifest(tmp_path, "csv", rows)), SourceConfig(), LOCAL)
+    assert source.root == str(one)
+    assert set(objects_of(source)) == {"a.mp4", "b.mp4"}
+    rows[0] = {"uri": "one/a.mp4"}
+    mixed = objects_of(open_source(str(manifest(tmp_path, "csv", rows)), SourceConfig(), LOCAL))
+    assert {uri: item.size for uri, item in mixed.items()} == {
+        "one/a.mp4": len("one/a.mp4"),
+        f"{one}/b.mp4": len("one/b.mp4"),
+    }
