@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipelines.config import RunConfig
-from pipelines.errors import IncompleteError, PlanMismatchError
+from pipelines.errors import ConflictError, IncompleteError, PlanMismatchError
 from pipelines.id_set import IdSet
 from pipelines.plan_draft import PLAN_GROUP_ROWS, PlanDraft, draft_plan
 from pipelines.sorted_listing import ListedObject
@@ -140,7 +140,7 @@ def ensure_plan(source: Source, config: RunConfig, *, tokenizer: str, work: Stor
     """
     with draft_plan(source, config, tokenizer=tokenizer) as draft:
         if not work.exists(_HEAD):
-            work.publish(_TABLE, draft.parquet())
+            _publish_table(work, draft)
             work.publish(_HEAD, draft.head.model_dump_json(indent=1).encode())
             return Plan(head=draft.head, work=work)
         plan = load_plan(work)
@@ -148,6 +148,17 @@ def ensure_plan(source: Source, config: RunConfig, *, tokenizer: str, work: Stor
         if (was.plan_id, was.shard_source_bytes) != (now.plan_id, now.shard_source_bytes):
             _explain(plan, draft)
         return plan
+
+
+def _publish_table(work: Store, draft: PlanDraft) -> None:
+    try:
+        work.publish(_TABLE, draft.parquet())
+    except ConflictError as error:
+        # Or another start is at it now, from another listing: then its head comes in a moment.
+        raise ConflictError(
+            f"{error}; it is half a plan, as a start leaves it that is killed in between. If no "
+            f"other run starts here now, delete {work.full(_TABLE)}"
+        ) from error
 
 
 def known_plan(source: Source, config: RunConfig, *, tokenizer: str, work: Store) -> Plan | None:

@@ -74,7 +74,8 @@ class PlanDraft:
         """``plan.parquet``: some 60 bytes per video, and nothing else is held."""
         # Arrow's own buffer doubles as it grows, and is copied in the end.
         sink = io.BytesIO()
-        with pq.ParquetWriter(sink, PLAN_SCHEMA, compression="zstd") as writer:
+        schema = PLAN_SCHEMA.with_metadata({"format_version": str(FORMAT_VERSION)})
+        with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
             for table in self.tables():
                 writer.write_table(table, row_group_size=PLAN_GROUP_ROWS)
         return sink.getvalue()

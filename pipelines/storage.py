@@ -9,6 +9,7 @@ retry, by a resumed run, or by a late writer of a dead one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import secrets
@@ -286,7 +287,13 @@ class Store:
                 return
 
     def _temporary(self, target: Path, data: bytes) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            # Not the name that is to be created, which alone may be taken.
+            raise NotADirectoryError(
+                errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)
+            ) from error
         temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
         with temporary.open("xb") as file:
             file.write(data)

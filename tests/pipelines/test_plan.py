@@ -20,6 +20,7 @@ from work_folders import source_of
 from pipelines.config import RunConfig
 from pipelines.errors import ConflictError, IncompleteError, PipelineError, PlanMismatchError
 from pipelines.id_set import IdSet
+from pipelines.inspect import describe_object
 from pipelines.plan import Plan, ensure_plan, known_plan, load_plan
 from pipelines.plan_draft import draft_plan
 from pipelines.sources import Source
@@ -258,6 +259,13 @@ def test_a_changed_extra_column_is_a_changed_object(work: Store):
         planned(work, source(2))
 
 
+def test_a_plan_can_be_described(work: Store):
+    planned(work, source_of(SIZES))
+    told = describe_object("plan.parquet", work.read("plan.parquet"))
+    assert "3 videos in 1 shards" in told
+    assert "b.mp4" in told
+
+
 def test_no_plan_names_the_command_that_makes_one(work: Store):
     with pytest.raises(IncompleteError, match="infotok plan INPUT OUTPUT"):
         load_plan(work)
@@ -297,10 +305,10 @@ def test_a_start_that_died_before_the_head_is_taken_up(work: Store):
     assert planned(work, source_of(SIZES)).head.videos == 3
 
 
-def test_a_start_that_died_before_the_head_of_another_listing_is_a_clear_conflict(work: Store):
+def test_a_start_that_died_before_the_head_of_another_listing_says_what_to_delete(work: Store):
     planned(work, source_of(SIZES))
     work.delete("plan.json")
-    with pytest.raises(ConflictError, match=r"plan\.parquet already exists with other bytes"):
+    with pytest.raises(ConflictError, match=r"killed .* no other run .* delete .*plan\.parquet"):
         planned(work, source_of({"x.mp4": 1}))
 
 

@@ -265,6 +265,13 @@ def test_a_store_that_honours_conditions_passes_and_is_left_as_it_was(store: Sto
     assert list(store.list()) == []
 
 
+@pytest.mark.parametrize("below", ["", "/_work"])
+def test_a_root_that_is_a_file_is_called_one(tmp_path: Path, below: str):
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"cannot write to .*file.*Not a directory"):
+        Store(f"{tmp_path}/file{below}").check_conditional_writes()
+
+
 def test_a_folder_that_cannot_be_made_is_named():
     with pytest.raises(StorageError, match="cannot write to /proc/nowhere"):
         Store("/proc/nowhere").check_conditional_writes()
