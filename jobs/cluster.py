@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import socket
@@ -12,7 +14,7 @@ from ray._private import services
 
 from pipelines.errors import PipelineError
 
-__all__ = ["join_cluster", "named_cluster"]
+__all__ = ["has_autoscaler", "join_cluster", "named_cluster"]
 
 _ANSWER_S = 5.0
 """Ray by itself asks an address where nobody is for minutes."""
@@ -60,6 +62,31 @@ def join_cluster(address: str, *, log_to_driver: bool = True) -> None:
             f"{what}. Somebody answers there: is it the port of the head (6379), has it the same "
             "Ray, and the token of RAY_AUTH_TOKEN_PATH if it wants one?"
         ) from error
+
+
+def has_autoscaler() -> bool:
+    """Whether the cluster that was joined has an autoscaler; False if nobody can say.
+
+    The nodes of an autoscaler have types, that of the head included; others are called ``node_ID``.
+    What else it may start, it tells nobody.
+    """
+    address = ray.get_runtime_context().gcs_address
+    types: set[str] = set()
+    # What `ray status` reads of the first autoscaler, and of the second. Neither is promised to
+    # stay where it is, and a doctor can do without.
+    with contextlib.suppress(Exception):
+        from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+        from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
+
+        said = GcsClient(address=address).internal_kv_get(DEBUG_AUTOSCALING_STATUS.encode())
+        types |= json.loads(said)["autoscaler_report"]["active_nodes"].keys()
+    with contextlib.suppress(Exception):
+        from ray.autoscaler.v2.sdk import get_cluster_status
+
+        status = get_cluster_status(address)
+        nodes = (*status.active_nodes, *status.idle_nodes)
+        types |= {node.ray_node_type_name for node in nodes}
+    return any(name and not name.startswith("node_") for name in types)
 
 
 def _taken_for_auto() -> str | None:

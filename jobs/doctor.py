@@ -11,7 +11,7 @@ import click
 import ray
 import torch
 
-from jobs.cluster import join_cluster, named_cluster
+from jobs.cluster import has_autoscaler, join_cluster, named_cluster
 from jobs.machine import usable_cpus
 from jobs.options import config_from, configuration_options, work_option
 from pipelines.config import RunConfig
@@ -83,6 +83,7 @@ def _shape(address: str | None) -> ClusterShape:
             # Those that are gone are listed, too.
             nodes=sum(node["Alive"] for node in ray.nodes()),
             object_store_bytes=int(resources.get("object_store_memory", 0)),
+            autoscaled=has_autoscaler(),
         )
     finally:
         ray.shutdown()

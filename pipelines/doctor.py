@@ -54,12 +54,15 @@ class ClusterShape:
 
     Attributes:
         object_store_bytes: Of all nodes; None if Ray is not running yet.
+        autoscaled: Whether an autoscaler may bring more nodes than are up; of which kinds, it does
+            not tell.
     """
 
     cpus: int
     gpus: int
     nodes: int
     object_store_bytes: int | None = None
+    autoscaled: bool = False
 
 
 def examine(
@@ -179,11 +182,14 @@ def gpu_memory(peak: int, total: int, *, actors: int) -> Finding:
 
 def _cluster(config: RunConfig, shape: ClusterShape) -> Iterator[Finding]:
     told = f"nodes: {shape.nodes}, CPUs: {shape.cpus}, GPUs: {shape.gpus}"
-    wrong = [found for found in _lacking(config, shape, told) if found is not None]
+    if shape.autoscaled:
+        told += ", and an autoscaler"
+        wrong = list(_unsaid(config, shape, told))
+    else:
+        wrong = [found for found in _lacking(config, shape, told) if found is not None]
     yield from wrong or [good("cluster", told)]
-    need = _object_store_bytes(config, shape)
-    if shape.object_store_bytes is not None and shape.object_store_bytes < need:
-        there = shape.object_store_bytes
+    need, there = _object_store_bytes(config, shape), shape.object_store_bytes
+    if there is not None and there < need and not shape.autoscaled:
         what = f"{there / 1e9:.1f} GB for frames on their way, {need / 1e9:.1f} GB would be good"
         advice = (
             "start Ray with --object-store-memory, or set runtime.decoders or calls_per_actor lower"
@@ -205,13 +211,32 @@ def _gpu_places(config: RunConfig, shape: ClusterShape) -> int:
     return 0 if config.tokenizer.device == "cpu" else shape.gpus * config.runtime.actors_per_gpu
 
 
+def _unsaid(config: RunConfig, shape: ClusterShape, told: str) -> Iterator[Finding]:
+    """What an autoscaler has to be told, as the nodes that are up say nothing of it."""
+    device, runtime = config.tokenizer.device, config.runtime
+    advice: list[str] = []
+    if not shape.cpus:
+        advice.append("it needs nodes with CPUs")
+    if device == "cuda" and not shape.gpus:
+        advice.append("it needs nodes with GPUs")
+    if device == "auto" and not shape.gpus:
+        advice.append("if it may bring GPUs, set tokenizer.device = cuda: auto is now the CPU")
+    if runtime.decoders is None or runtime.actors is None:
+        advice.append(
+            "set runtime.decoders and runtime.actors for all that it may bring: left out, they are "
+            "counted from the nodes that are up"
+        )
+    if advice:
+        yield doubtful("cluster", told, "; ".join(advice))
+
+
 def _lacking(config: RunConfig, shape: ClusterShape, told: str) -> Iterator[Finding | None]:
     name, runtime = "cluster", config.runtime
     if not shape.cpus:
         what = f"{told}: there is no CPU to decode on, and a run waits until its watchdog"
-        yield bad(name, what, "start nodes with CPUs, if no autoscaler does; a head may have none")
+        yield bad(name, what, "start nodes with CPUs; a head may have none")
     if config.tokenizer.device == "cuda" and not shape.gpus:
-        advice = "set RAY_ADDRESS to a cluster with GPUs (an autoscaler may bring them)"
+        advice = "set RAY_ADDRESS to a cluster with GPUs"
         yield bad(name, f"{told}, but tokenizer.device = cuda", f"{advice}, or device = auto")
     else:
         yield _actors(config, shape, told)

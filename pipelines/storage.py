@@ -132,7 +132,7 @@ class Store:
     def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Objects below the folder ``prefix``: (path, bytes), in path order within a folder.
 
-        Streamed on a disk and on S3, so the number of objects costs no memory.
+        Streamed on a disk and on S3: many cost no memory. 0 bytes where the listing does not say.
         """
         root = self.full(prefix).rstrip("/")
         if self.local:
@@ -142,7 +142,7 @@ class Store:
         base, below = (f"{listed_name(url)}/" for url in (self.url, root))
         for info in self.find(root):
             if info["name"].startswith(below) and not info["name"].endswith("/"):
-                yield info["name"][len(base) :], int(info["size"])
+                yield info["name"][len(base) :], int(info["size"] or 0)
 
     def entries(self, prefix: str) -> tuple[list[str], list[str]]:
         """Names of the folders and of the files right below the folder ``prefix``, in order."""

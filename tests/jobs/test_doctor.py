@@ -214,6 +214,27 @@ def test_all_that_a_cluster_lacks_is_said_at_once(device: str, named: list[str])
     assert len(said) == len(named)
 
 
+@pytest.mark.parametrize(
+    ("settings", "cpus", "advised"),
+    [
+        ({}, 0, ["nodes with CPUs", "runtime.actors", "device = cuda"]),
+        ({"tokenizer": {"device": "cuda"}}, 2, ["nodes with GPUs", "runtime.decoders"]),
+        ({"tokenizer": {"device": "cpu"}, "runtime": {"decoders": 8}}, 2, ["runtime.actors"]),
+        ({"tokenizer": {"device": "cpu"}, "runtime": {"decoders": 8, "actors": 9}}, 2, []),
+    ],
+)
+def test_what_an_autoscaler_may_bring_is_no_fault(settings, cpus: int, advised: list[str]):
+    document = {"tokenizer": {}, **settings}
+    document["tokenizer"] = {**document["tokenizer"], "checkpoint": "/nowhere"}
+    shape = ClusterShape(cpus=cpus, gpus=0, nodes=1, autoscaled=True)
+    found = examine(RunConfig.model_validate(document), shape, source=None, stores={})
+    (said,) = [item for item in found if item.name == "cluster"]
+    assert said.verdict is (Verdict.DOUBTFUL if advised else Verdict.GOOD)
+    assert said.what == f"nodes: 1, CPUs: {cpus}, GPUs: 0, and an autoscaler"
+    assert [name for name in advised if name not in said.advice] == []
+    assert ("GPUs" in said.advice) == any("GPU" in name or "cuda" in name for name in advised)
+
+
 @pytest.mark.parametrize(("actors", "verdict"), [(1, Verdict.GOOD), (2, Verdict.DOUBTFUL)])
 def test_tokenizers_that_share_a_gpu_share_its_memory(actors: int, verdict: Verdict):
     found = gpu_memory(45 << 30, 80 << 30, actors=actors)

@@ -136,6 +136,10 @@ def test_the_links_of_a_web_page_are_asked_one_by_one(web: str, tmp_path: Path):
     assert failure_of(sent) is None
 
 
+def test_a_web_page_is_listed_without_sizes(web: str):
+    assert list(Store(web).list()) == [("v.mp4", 0)]
+
+
 def test_a_store_whose_names_begin_with_a_slash_is_listed():
     root = f"memory://{uuid.uuid4().hex}"
     memory = fsspec.filesystem("memory")
