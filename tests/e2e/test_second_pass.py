@@ -115,6 +115,18 @@ def test_recomputing_gives_the_rows_of_reusing_and_keeps_no_unit(
     assert summary["videos_quarantined"] == 1
 
 
+def test_two_commands_write_what_one_writes(
+    control: RunControl, videos: Path, corpus: Path, small: list[str], tmp_path: Path
+):
+    output, settings = tmp_path / "corpus", [word for one in small for word in ("--set", one)]
+    address = {"RAY_ADDRESS": ray.get_runtime_context().gcs_address}
+    for name, given in (("analyse", [str(videos)]), ("tokenise", [])):
+        command = [sys.executable, "-m", "jobs", name, *given, str(output), *settings]
+        with start(command, tmp_path / f"{name}.log", address) as session:
+            assert session.wait(PATIENCE_S) == 0, session.log.read_text(errors="replace")[-3000:]
+    assert data_files(output) == data_files(corpus)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Retargeted:
     """A second corpus from the analyses of the first, and how the command ended."""

@@ -27,7 +27,12 @@ PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```", PAGE, re.M | re.S)
 LINES = [line for block in BLOCKS for line in block.replace("\\\n", "").splitlines()]
 OURS = [line for line in LINES if re.search(r"\b(infotok|jobs) (run|doctor) ", line)]
-ELSEWHERE = {"ray start --head": "e2e/test_ray_job.py", "curl -s": "e2e/test_ray_job.py"}
+ELSEWHERE = {
+    "ray start --head": "e2e/test_ray_job.py",
+    "curl -s": "e2e/test_ray_job.py",
+    "infotok analyse": "e2e/test_second_pass.py",
+    "infotok tokenise": "e2e/test_second_pass.py",
+}
 SMALL = ("--set", "space.size=64", "--set", "window.frames=9")
 
 
