@@ -86,15 +86,18 @@ def _grow(
         growth = open_growth(store, place)
         config = load_config(assignments=assignments, base=stored_config(store))
         corpus = Corpus.open(config, output=growth.corpus.url, work=growth.work.url)
-        growth.check(config, _tokenizer(corpus), rates)
-        own = (store.url, place.url)
+        listed = functools.partial(
+            open_source, input_url, config.source, config.source_storage,
+            exclude_roots=(store.url, place.url), extra_types=growth.base.info.extra_columns,
+        )  # fmt: skip
+        source = listed()
+        growth.check(config, _tokenizer(corpus), source, rates)
         wanted = choose(growth)
-        source = open_source(input_url, config.source, config.source_storage, exclude_roots=own)
         if next(only(source, wanted).objects, None) is None:
             click.echo(f"nothing to add to {store.url}: {input_url} holds no such video", err=True)
             return
         corpus.check_stores()
-        corpus.plan(input_url, part=lambda listed: only(listed, wanted), exclude_roots=own)
+        corpus.plan(only(listed(), wanted))
     with engine() as control:
         corpus.analyse(control)
         corpus.tokenise(control, rule=growth.rule(rates))

@@ -9,7 +9,7 @@ plan ──▶ analyse ──▶ freeze statistics ──▶ tokenise ──▶ 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,22 +117,17 @@ class Corpus:
         fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
         return {"output": self.output.url, "work": self.work.url, **head.model_dump(include=fields)}
 
-    def plan(
-        self, input_url: str, *, part: Callable[[Source], Source] | None = None,
-        exclude_roots: Sequence[str] = (),
-    ) -> Plan:  # fmt: skip
+    def plan(self, source: str | Source) -> Plan:
         """List the source and fix the plan; see `ensure_plan`.
 
         Args:
-            part: Chooses from the listing.
-            exclude_roots: Never listed, beside output and work folder.
+            source: INPUT, or what was made of it already.
 
         Raises:
             PipelineError: If the tokenizer does not take the windows of the configuration.
         """
         check_windows(self.config, self.tokenizer)
-        source = self._source(input_url, exclude_roots)
-        source = part(source) if part else source
+        source = self._source(source) if isinstance(source, str) else source
         now: dict[str, Any] = {"tokenizer": self.tokenizer.fingerprint, "work": self.work}
         if not self.config.runtime.relist:
             plan = known_plan(source, self.config, **now)
@@ -239,8 +234,8 @@ class Corpus:
             keep_units=keep_units,
         )
 
-    def _source(self, input_url: str, exclude_roots: Sequence[str] = ()) -> Source:
-        roots = (self.output.url, self.work.url, *exclude_roots)
+    def _source(self, input_url: str) -> Source:
+        roots = (self.output.url, self.work.url)
         return open_source(
             input_url, self.config.source, self.config.source_storage, exclude_roots=roots
         )

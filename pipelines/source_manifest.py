@@ -8,7 +8,7 @@ letter: a date stays as it was written, nested values become JSON.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -23,19 +23,24 @@ __all__ = ["MANIFEST_SUFFIXES", "read_manifest"]
 MANIFEST_SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
-def read_manifest(data: bytes, *, name: str, uri_column: str) -> tuple[list[str], pa.Table]:
+def read_manifest(
+    data: bytes, *, name: str, uri_column: str, types: Mapping[str, str] | None = None
+) -> tuple[list[str], pa.Table]:
     """The URIs, as they are written, and the other columns, of the same length.
 
     Args:
         data: The file.
         name: Its path; the suffix decides how it is read.
         uri_column: Which column holds the URIs.
+        types: Arrow's names of the types that some of the other columns shall have.
 
     Raises:
-        PipelineError: If it cannot be read, has no such column, or a row has no URI.
+        PipelineError: If it cannot be read, has no such column, a row has no URI, or a value is not
+            of the type asked for.
     """
     try:
-        table = _read(data, name, uri_column)
+        asked = {column: pa.type_for_alias(kind) for column, kind in (types or {}).items()}
+        table = _read(data, name, uri_column, asked)
         if uri_column not in table.column_names:
             raise PipelineError(
                 f"manifest {name} has no column {uri_column!r} (it has "
@@ -43,8 +48,13 @@ def read_manifest(data: bytes, *, name: str, uri_column: str) -> tuple[list[str]
             )
         uris: list[str | None] = table[uri_column].cast(pa.string()).to_pylist()
         extra = _plain(table.drop_columns([uri_column]))
+        # A CSV and JSON were read so; Parquet has types of its own.
+        fields = [pa.field(f.name, asked.get(f.name, f.type)) for f in extra.schema]
+        extra = extra.cast(pa.schema(fields))
     except pa.ArrowException as error:
-        raise PipelineError(f"manifest {name} cannot be read: {error}") from error
+        told = "; ".join(f"{column} has to be {kind}" for column, kind in (types or {}).items())
+        why = f"{error} ({told})" if told else str(error)
+        raise PipelineError(f"manifest {name} cannot be read: {why}") from error
     found = [uri for uri in uris if uri]
     if len(found) < len(uris):
         row = next(index for index, uri in enumerate(uris) if not uri)
@@ -52,15 +62,16 @@ def read_manifest(data: bytes, *, name: str, uri_column: str) -> tuple[list[str]
     return found, extra
 
 
-def _read(data: bytes, name: str, uri_column: str) -> pa.Table:
+def _read(data: bytes, name: str, uri_column: str, asked: dict[str, pa.DataType]) -> pa.Table:
     suffix = name.lower()
     if suffix.endswith(".parquet"):
         return pq.read_table(pa.BufferReader(data))
     read = _read_csv if suffix.endswith(".csv") else _read_json
-    table = read(data, {uri_column: pa.string()})
+    types = {**asked, uri_column: pa.string()}
+    table = read(data, types)
     # Both readers take text that looks like a date for one: read those once more, as text.
     dates = {field.name: pa.string() for field in table.schema if pa.types.is_temporal(field.type)}
-    return read(data, {uri_column: pa.string(), **dates}) if dates else table
+    return read(data, {**types, **dates}) if dates else table
 
 
 def _read_csv(data: bytes, types: dict[str, pa.DataType]) -> pa.Table:

@@ -86,13 +86,20 @@ def object_version(info: Mapping[str, Any]) -> str:
 
 
 def open_source(
-    url: str, config: SourceConfig, storage: StorageConfig, *, exclude_roots: Sequence[str] = ()
+    url: str,
+    config: SourceConfig,
+    storage: StorageConfig,
+    *,
+    exclude_roots: Sequence[str] = (),
+    extra_types: Mapping[str, str] | None = None,
 ) -> Source:
     """Find out what ``url`` names, and start listing it.
 
     Args:
         url: Folder, bucket prefix, glob, single file or manifest (.csv, .jsonl, .parquet).
         exclude_roots: Output and work roots: never listed, should they lie inside the source.
+        extra_types: Arrow's names of the types that columns of a manifest have in the corpus it is
+            for; None: what the file says.
 
     Raises:
         PipelineError: If there is nothing, or a manifest has no URI column.
@@ -104,7 +111,7 @@ def open_source(
     if kind == "file":
         folder, name = posixpath.split(store.url)
         if name.lower().endswith(MANIFEST_SUFFIXES):
-            return _from_manifest(Store(folder, storage), name, config)
+            return _from_manifest(Store(folder, storage), name, config, extra_types)
         item = _stat(Store(folder, storage), quote_path(name))
         return Source(url=url, root=folder, objects=iter([item]))
     # A name that is there is meant literally, brackets and all.
@@ -246,9 +253,13 @@ def stat_object(store: Store, url: str) -> tuple[int, str]:
     return int(info["size"] or 0), object_version(info)
 
 
-def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:
+def _from_manifest(
+    store: Store, name: str, config: SourceConfig, types: Mapping[str, str] | None
+) -> Source:
     data = store.read(name)
-    uris, extra = read_manifest(data, name=store.full(name), uri_column=config.uri_column)
+    uris, extra = read_manifest(
+        data, name=store.full(name), uri_column=config.uri_column, types=types
+    )
     root = store.url
     if uris and all("://" in uri or uri.startswith("/") for uri in uris):
         common = os.path.commonprefix(uris)  # noqa: RUF071  cut at a slash in the next line

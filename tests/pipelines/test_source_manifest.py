@@ -156,3 +156,36 @@ def test_a_manifest_that_is_none_is_named_with_the_cause(
     (tmp_path / name).write_text(text)
     with pytest.raises(PipelineError, match=message):
         open_source(str(tmp_path / name), SourceConfig(), LOCAL)
+
+
+# What joins a corpus has its types
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_columns_are_read_with_the_types_of_the_corpus_they_are_for(tmp_path: Path, kind: str):
+    fill(tmp_path, "a.mp4")
+    path = manifest(tmp_path, kind, [{"uri": "a.mp4", "n": 5, "m": 7}])
+    types = {"n": "double", "gone": "string"}
+    source = open_source(str(path), SourceConfig(), LOCAL, extra_types=types)
+    assert {field.name: str(field.type) for field in source.extra_schema} == {
+        "n": "double",
+        "m": "int64",
+    }
+    assert objects_of(source)["a.mp4"].extra == {"n": 5.0, "m": 7}
+
+
+def test_a_number_of_a_csv_is_text_where_the_corpus_has_text(tmp_path: Path):
+    fill(tmp_path, "a.mp4")
+    (tmp_path / "list.csv").write_text("uri,n\na.mp4,05\n")
+    source = open_source(
+        str(tmp_path / "list.csv"), SourceConfig(), LOCAL, extra_types={"n": "string"}
+    )
+    assert objects_of(source)["a.mp4"].extra == {"n": "05"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_value_that_does_not_fit_the_corpus_is_refused_by_name(tmp_path: Path, kind: str):
+    fill(tmp_path, "a.mp4")
+    path = manifest(tmp_path, kind, [{"uri": "a.mp4", "n": "x"}])
+    with pytest.raises(PipelineError, match=r"manifest .*list\..* cannot be .*n has to be int64"):
+        open_source(str(path), SourceConfig(), LOCAL, extra_types={"n": "int64"})

@@ -1,0 +1,37 @@
+"""What ``append`` and ``retry-failed`` refuse before they start an engine."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from video_corpora import SmallCorpus
+from videos import write_video
+
+from jobs.cli import main
+from pipelines.claims import claim_output
+from pipelines.config import RunConfig
+from pipelines.storage import Store
+
+SETTINGS = {"window": {"frames": 9}, "space": {"size": 64}}
+
+
+@pytest.fixture
+def corpus(small_corpus: SmallCorpus, tmp_path: Path) -> Path:
+    output = Path(shutil.copytree(small_corpus.parquet, tmp_path / "corpus"))
+    config = RunConfig.model_validate(SETTINGS).model_dump(mode="json", exclude={"runtime"})
+    claim_output(Store(str(output)), "k" * 64, config, instead="")
+    return output
+
+
+def test_videos_of_another_root_are_refused_before_any_work(corpus: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    other.mkdir()
+    write_video(other / "c.mp4", 9)
+    result = CliRunner().invoke(main, ["append", str(other), str(corpus)])
+    assert result.exit_code == 4
+    assert "source_root: " in result.output
+    assert str(other) in result.output
+    assert not (corpus / "_work" / "append-000" / "work").exists()
