@@ -19,7 +19,7 @@ import torch
 from infotok_core.errors import CheckpointError
 from infotok_core.opening import TokenizerIdentity, open_tokenizer
 from pipelines.analyse import analyse, analyse_again
-from pipelines.claims import claim_output
+from pipelines.claims import claim_shards
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
@@ -204,10 +204,7 @@ class Corpus:
             self.config, plan, folder, self.output, statistics,
             num_codes=self.tokenizer.shape.codebook_size, rule=rule,
         )  # fmt: skip
-        claim_output(
-            self.output, spec.key, self.config.model_dump(mode="json", exclude={"runtime"}),
-            instead=f"Tokenise into another output with --work {self.work.url}",
-        )  # fmt: skip
+        spec = claim_shards(spec)
         progress = self._progress(control, "tokenise", plan.head.shards, 0)
         progress.items = "shards"
         with timed(progress, self.work):

@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray.data
 
 from pipelines.errors import PipelineError
+from pipelines.moved import adopt
 from pipelines.observe import Progress
 from pipelines.ray_stream import StreamEndedError, poll
 from pipelines.receipt_store import ReceiptStore
@@ -41,7 +42,7 @@ def tokenise(
         PipelineError: If a shard cannot be written: an analysis is gone or damaged, or the output
             holds other bytes under one of the names.
     """
-    prefix = f"commits/{spec.key[:16]}"
+    prefix = spec.commits
     done = {
         int(path.removeprefix(prefix + "/").removesuffix(".json"))
         for path, _ in spec.work.store.list(prefix)
@@ -49,6 +50,8 @@ def tokenise(
     progress.done = len(done)
     progress.start()
     waiting = [shard for shard in range(spec.plan.head.shards) if shard not in done]
+    adopted = adopt(spec, waiting, progress)
+    waiting = [shard for shard in waiting if shard not in adopted]
     if recompute is None:
         _rounds(waiting, spec, progress)
         return
