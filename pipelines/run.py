@@ -110,24 +110,36 @@ class Corpus:
 
     def preview(self, input_url: str) -> dict[str, Any]:
         """What a run would do, from a listing alone."""
-        source = self._source(input_url)
-        check_windows(self.config, self.tokenizer)
+        source = self.source(input_url)
         with draft_plan(source, self.config, tokenizer=self.tokenizer.fingerprint) as draft:
             head = draft.head
         fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
         return {"output": self.output.url, "work": self.work.url, **head.model_dump(include=fields)}
 
+    def source(self, input_url: str) -> Source:
+        """Find INPUT and begin to list it; nothing is written.
+
+        Raises:
+            PipelineError: If there is no such thing, or the tokenizer does not take the windows of
+                the configuration.
+        """
+        check_windows(self.config, self.tokenizer)
+        roots = (self.output.url, self.work.url)
+        return open_source(
+            input_url, self.config.source, self.config.source_storage, exclude_roots=roots
+        )
+
     def plan(self, source: str | Source) -> Plan:
         """List the source and fix the plan; see `ensure_plan`.
 
         Args:
-            source: INPUT, or what was made of it already.
+            source: INPUT, or what `source` made of it.
 
         Raises:
             PipelineError: If the tokenizer does not take the windows of the configuration.
         """
         check_windows(self.config, self.tokenizer)
-        source = self._source(source) if isinstance(source, str) else source
+        source = self.source(source) if isinstance(source, str) else source
         now: dict[str, Any] = {"tokenizer": self.tokenizer.fingerprint, "work": self.work}
         if not self.config.runtime.relist:
             plan = known_plan(source, self.config, **now)
@@ -229,12 +241,6 @@ class Corpus:
             run_id=control.run_id,
             device=device,
             keep_units=keep_units,
-        )
-
-    def _source(self, input_url: str) -> Source:
-        roots = (self.output.url, self.work.url)
-        return open_source(
-            input_url, self.config.source, self.config.source_storage, exclude_roots=roots
         )
 
     def _analysis_document(self, device: str) -> dict[str, Any]:
