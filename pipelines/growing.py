@@ -115,16 +115,16 @@ class Growth:
     def new(self) -> Callable[[str], bool]:
         """Whether the corpus knows nothing of a video: neither rows nor a line of quarantine."""
         known = IdSet(self.base.video_ids())
-        set_aside = {row["video_id"] for row in self.base.quarantine}
+        set_aside = self.set_aside(())
         return lambda video: video not in known and video not in set_aside
 
-    def failed(self, reasons: Collection[str]) -> Callable[[str], bool]:
-        """Whether the corpus had set a video aside, for one of these reasons (none: any)."""
+    def set_aside(self, reasons: Collection[str]) -> set[str]:
+        """Ids of the videos that the corpus had set aside, for one of these reasons (none: any)."""
         return {
             row["video_id"]
             for row in self.base.quarantine
             if not reasons or row["reason"] in reasons
-        }.__contains__
+        }
 
     def rule(self, rates: Rates) -> Rule | None:
         """The rule for the new videos: that of the corpus, or None: one of their own."""

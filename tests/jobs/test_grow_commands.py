@@ -35,3 +35,17 @@ def test_videos_of_another_root_are_refused_before_any_work(corpus: Path, tmp_pa
     assert "source_root: " in result.output
     assert str(other) in result.output
     assert not (corpus / "_work" / "append-000" / "work").exists()
+
+
+def test_where_nothing_was_set_aside_that_is_what_is_said(corpus: Path, small_corpus: SmallCorpus):
+    result = CliRunner().invoke(main, ["retry-failed", str(small_corpus.videos), str(corpus)])
+    assert result.exit_code == 0
+    assert result.output == f"nothing to add to {corpus}: none of its videos was set aside\n"
+    by_reason = ["retry-failed", str(small_corpus.videos), str(corpus), "--reason", "TRUNCATED"]
+    assert CliRunner().invoke(main, by_reason).output.endswith("was set aside for TRUNCATED\n")
+
+
+def test_where_all_videos_are_known_that_is_what_is_said(corpus: Path, small_corpus: SmallCorpus):
+    result = CliRunner().invoke(main, ["append", str(small_corpus.videos), str(corpus)])
+    said = f"nothing to add to {corpus}: it knows all videos of {small_corpus.videos}\n"
+    assert (result.exit_code, result.output) == (0, said)

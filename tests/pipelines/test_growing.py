@@ -87,9 +87,9 @@ def test_new_videos_and_failed_ones_are_told_apart(output: Store, tmp_path: Path
         return [item.uri for item in only(source_of(listed), wanted).objects]
 
     assert names(growth.new()) == ["c.mp4"]
-    assert names(growth.failed(())) == ["b.mp4"]
-    assert names(growth.failed(["TRUNCATED"])) == ["b.mp4"]
-    assert names(growth.failed(["NOT_FOUND"])) == []
+    assert names(growth.set_aside(()).__contains__) == ["b.mp4"]
+    assert names(growth.set_aside(["TRUNCATED"]).__contains__) == ["b.mp4"]
+    assert names(growth.set_aside(["NOT_FOUND"]).__contains__) == []
 
 
 def test_killed_before_any_write_readers_see_the_old_corpus_and_the_same_command_goes_on(
