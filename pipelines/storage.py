@@ -288,10 +288,15 @@ class Store:
     def _temporary(self, target: Path, data: bytes) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            # Of no use, and on a full disk in the way. What fails on an open file names none.
+            temporary.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(target)) from error
         return temporary
 
 
