@@ -60,7 +60,8 @@ def append(**options: Any) -> None:  # noqa: ANN401
 
     The configuration is that of OUTPUT. Killed or stopped, the same command goes on from there.
     """
-    _grow(lambda growth: growth.new(), **options)
+    known = f"it knows all videos of {options['input_url']}"
+    _grow(lambda growth: growth.new(), lambda _: known, **options)
 
 
 @click.command("retry-failed")
@@ -71,11 +72,19 @@ def retry_failed(*, reason: tuple[str, ...], **options: Any) -> None:  # noqa: A
 
     INPUT is what the corpus was made from.
     """
-    _grow(lambda growth: growth.failed(reason), **options)
+    why = f" for {', '.join(reason)}" if reason else ""
+
+    def nothing(growth: Growth) -> str:
+        if not growth.set_aside(reason):
+            return f"none of its videos was set aside{why}"
+        return f"{options['input_url']} holds none of the videos that were set aside{why}"
+
+    _grow(lambda growth: growth.set_aside(reason).__contains__, nothing, **options)
 
 
 def _grow(
-    choose: Callable[[Growth], Callable[[str], bool]], *, input_url: str, output: str,
+    choose: Callable[[Growth], Callable[[str], bool]], nothing: Callable[[Growth], str], *,
+    input_url: str, output: str,
     rates: Literal["same", "new"], work: str | None, assignments: tuple[str, ...],
     storage: StorageConfig,
 ) -> None:  # fmt: skip
@@ -86,15 +95,18 @@ def _grow(
         growth = open_growth(store, place)
         config = load_config(assignments=assignments, base=stored_config(store))
         corpus = Corpus.open(config, output=growth.corpus.url, work=growth.work.url)
-        growth.check(config, _tokenizer(corpus), rates)
-        own = (store.url, place.url)
+        listed = functools.partial(
+            open_source, input_url, config.source, config.source_storage,
+            exclude_roots=(store.url, place.url), extra_types=growth.base.info.extra_columns,
+        )  # fmt: skip
+        source = listed()
+        growth.check(config, _tokenizer(corpus), source, rates)
         wanted = choose(growth)
-        source = open_source(input_url, config.source, config.source_storage, exclude_roots=own)
         if next(only(source, wanted).objects, None) is None:
-            click.echo(f"nothing to add to {store.url}: {input_url} holds no such video", err=True)
+            click.echo(f"nothing to add to {store.url}: {nothing(growth)}", err=True)
             return
         corpus.check_stores()
-        corpus.plan(input_url, part=lambda listed: only(listed, wanted), exclude_roots=own)
+        corpus.plan(only(listed(), wanted))
     with engine() as control:
         corpus.analyse(control)
         corpus.tokenise(control, rule=growth.rule(rates))

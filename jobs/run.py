@@ -9,8 +9,10 @@ import click
 
 from jobs.engine import engine
 from jobs.options import config_from, configuration_options, refuse_idle, work_option
+from jobs.reading import reading
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
+from pipelines.plan import Plan, load_plan
 from pipelines.reachable import check_reachable
 from pipelines.run import Corpus
 from pipelines.storage import Store
@@ -40,6 +42,13 @@ def _corpus(
     return Corpus.open(config, output=output, work=options.pop("work"))
 
 
+def _planned(corpus: Corpus, input_url: str) -> Plan:
+    # The stores are tried by writing: an input that is not there shall leave no folder behind.
+    source = corpus.source(input_url)
+    corpus.check_stores()
+    return corpus.plan(source)
+
+
 @click.command()
 @click.argument("input_url", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT")
@@ -64,8 +73,7 @@ def run(
         _print(corpus.preview(input_url))
         return
     # What can be wrong with the input or the stores shows before Ray is started.
-    corpus.check_stores()
-    corpus.plan(input_url)
+    _planned(corpus, input_url)
     with engine() as control:
         corpus.analyse(control)
         summary = corpus.tokenise(control)
@@ -80,8 +88,7 @@ def run(
 def plan(*, input_url: str, output: str, **options: Any) -> None:  # noqa: ANN401
     """List INPUT and fix names, order and shards; no video is opened."""
     corpus = _corpus(options, config_from(options), output, input_url)
-    corpus.check_stores()
-    head = corpus.plan(input_url).head
+    head = _planned(corpus, input_url).head
     _print(head.model_dump(include={"plan_id", "source_root", "videos", "num_bytes", "shards"}))
 
 
@@ -109,8 +116,7 @@ def analyse(
         refuse_idle(["reason"], "without --retry-failed nothing is run again")
     config = config_from(options, **{"statistics.sample": statistics_sample})
     corpus = _corpus(options, config, output, input_url)
-    corpus.check_stores()
-    corpus.plan(input_url)
+    _planned(corpus, input_url)
     if retry_failed:
         click.echo(f"retrying {corpus.forget_quarantined(reason)} videos", err=True)
     with engine() as control:
@@ -148,6 +154,9 @@ def tokenise(
     """
     config = config_from(options, **{"routing.rate": rate, "output.format": format_})
     corpus = _corpus(options, config, output)
+    # Where there is no plan, nothing is made.
+    with reading(corpus.work.url):
+        load_plan(corpus.work)
     corpus.check_stores()
     with engine() as control:
         summary = corpus.tokenise(control)

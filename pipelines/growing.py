@@ -25,6 +25,7 @@ from pipelines.config import RunConfig
 from pipelines.errors import PlanMismatchError
 from pipelines.id_set import IdSet
 from pipelines.merging import CorpusPart, differences, merge
+from pipelines.plan_draft import extra_columns
 from pipelines.rate_rules import asked_of
 from pipelines.sources import Source
 from pipelines.storage import Store
@@ -72,18 +73,24 @@ class Growth:
         """Corpus of the new videos."""
         return self.folder.child("corpus")
 
-    def check(self, config: RunConfig, tokenizer: TokenizerInfo, rates: Rates = "same") -> None:
-        """Before hours of work: would the merge refuse what this configuration makes?
+    def check(
+        self, config: RunConfig, tokenizer: TokenizerInfo, source: Source, rates: Rates = "same"
+    ) -> None:
+        """Before hours of work: would the merge refuse what comes of this?
 
         Args:
+            source: Where the new videos are; its listing is left alone.
             rates: Whose rule the new videos get; one of their own must ask for the same.
 
         Raises:
             PlanMismatchError: Naming what differs.
+            PipelineError: If a column of a manifest cannot ride along.
         """
         made = self.base.info.model_copy(
             update={
                 "tokenizer": tokenizer,
+                "source_root": source.root,
+                "extra_columns": {column.name: column.type for column in extra_columns(source)},
                 "window": config.window.model_dump(mode="json"),
                 "space": config.space.model_dump(mode="json"),
                 "elbo_unit": elbo_unit(config.analysis.information),
@@ -106,16 +113,16 @@ class Growth:
     def new(self) -> Callable[[str], bool]:
         """Whether the corpus knows nothing of a video: neither rows nor a line of quarantine."""
         known = IdSet(self.base.video_ids())
-        set_aside = {row["video_id"] for row in self.base.quarantine}
+        set_aside = self.set_aside(())
         return lambda video: video not in known and video not in set_aside
 
-    def failed(self, reasons: Collection[str]) -> Callable[[str], bool]:
-        """Whether the corpus had set a video aside, for one of these reasons (none: any)."""
+    def set_aside(self, reasons: Collection[str]) -> set[str]:
+        """Ids of the videos that the corpus had set aside, for one of these reasons (none: any)."""
         return {
             row["video_id"]
             for row in self.base.quarantine
             if not reasons or row["reason"] in reasons
-        }.__contains__
+        }
 
     def rule(self, rates: Rates) -> Rule | None:
         """The rule for the new videos: that of the corpus, or None: one of their own."""

@@ -121,7 +121,7 @@ def merged_key(parts: Sequence[CorpusPart]) -> str:
 
 
 def merge(
-    parts: Sequence[CorpusPart], output: Store, *, begin: Callable[[], None] | None = None
+    parts: Sequence[CorpusPart], output: Store, *, begin: Callable[[], object] | None = None
 ) -> CorpusInfo:
     """Make one corpus of several; ``output`` may be the first of them.
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from pipelines.changes import changes
 from pipelines.config import RunConfig
 from pipelines.errors import ConflictError, IncompleteError, PlanMismatchError
 from pipelines.id_set import IdSet
@@ -173,13 +174,13 @@ def known_plan(source: Source, config: RunConfig, *, tokenizer: str, work: Store
     if not work.exists(_HEAD):
         return None
     plan = load_plan(work)
-    changes = _setting_changes(
+    differing = _setting_changes(
         plan.head, config.analysis_identity(), tokenizer, config.output.shard_source_bytes
     )
     if plan.head.source_root != source.root:
-        changes.append(f"source: was {plan.head.source_root}, is {source.root}")
-    if changes:
-        raise _mismatch(plan, changes, len(changes))
+        differing.append(f"source: was {plan.head.source_root}, is {source.root}")
+    if differing:
+        raise _mismatch(plan, differing, len(differing))
     return plan
 
 
@@ -204,8 +205,8 @@ def load_plan(work: Store) -> Plan:
 
 def _explain(plan: Plan, draft: PlanDraft) -> None:
     head = draft.head
-    changes = _setting_changes(plan.head, head.analysis, head.tokenizer, head.shard_source_bytes)
-    count, added, num_added = len(changes), list[str](), 0
+    differing = _setting_changes(plan.head, head.analysis, head.tokenizer, head.shard_source_bytes)
+    count, added, num_added = len(differing), list[str](), 0
     if plan.head.listing_digest != head.listing_digest:
         for uri, was, now in _joined(plan, draft):
             if was is None:
@@ -214,17 +215,17 @@ def _explain(plan: Plan, draft: PlanDraft) -> None:
             elif was != now:
                 count += 1
                 what = "gone from the source" if now is None else "changed since it was planned"
-                changes += [f"{uri}: {what}"] if len(changes) < _NAMED else []
-    if changes:
-        raise _mismatch(plan, changes, count)
+                differing += [f"{uri}: {what}"] if len(differing) < _NAMED else []
+    if differing:
+        raise _mismatch(plan, differing, count)
     log.warning(
         "%d objects were added to the source after it was planned and are not part of this run: %s",
         num_added, ", ".join(added),
     )  # fmt: skip
 
 
-def _mismatch(plan: Plan, changes: list[str], count: int) -> PlanMismatchError:
-    shown = "\n  ".join(changes[:_NAMED])
+def _mismatch(plan: Plan, differing: list[str], count: int) -> PlanMismatchError:
+    shown = "\n  ".join(differing[:_NAMED])
     more = f"\n  … and {count - _NAMED} more" if count > _NAMED else ""
     return PlanMismatchError(
         f"{plan.work.url} belongs to another run:\n  {shown}{more}\n"
@@ -235,14 +236,14 @@ def _mismatch(plan: Plan, changes: list[str], count: int) -> PlanMismatchError:
 def _setting_changes(
     was: PlanHead, analysis: dict[str, Any], tokenizer: str, shard_source_bytes: int
 ) -> list[str]:
-    changes = _differences("", was.analysis, analysis)
+    found = changes(was.analysis, analysis)
     if was.tokenizer != tokenizer:
-        changes.append(f"tokenizer: was {was.tokenizer[:16]}…, is {tokenizer[:16]}…")
+        found.append(f"tokenizer: was {was.tokenizer[:16]}…, is {tokenizer[:16]}…")
     if was.shard_source_bytes != shard_source_bytes:
-        changes.append(
+        found.append(
             f"output.shard_source_bytes: was {was.shard_source_bytes}, is {shard_source_bytes}"
         )
-    return changes
+    return found
 
 
 def _joined(
@@ -261,13 +262,3 @@ def _joined(
         yield uri, mine, theirs
         was = next(planned, None) if mine is not None else was
         now = next(listed, None) if theirs is not None else now
-
-
-def _differences(prefix: str, was: Any, now: Any) -> list[str]:  # noqa: ANN401  JSON values
-    if isinstance(was, dict) and isinstance(now, dict):
-        return [
-            line
-            for key in sorted(was.keys() | now.keys())
-            for line in _differences(f"{prefix}.{key}".lstrip("."), was.get(key), now.get(key))
-        ]
-    return [] if was == now else [f"{prefix}: was {was}, is {now}"]

@@ -22,7 +22,7 @@ from schemas.ids import video_id
 from schemas.plan import BLOCK_VIDEOS, PLAN_SCHEMA, ExtraColumn, PlanHead, plan_digest
 from schemas.versions import FORMAT_VERSION
 
-__all__ = ["PLAN_GROUP_ROWS", "PlanDraft", "Shards", "draft_plan", "plan_head"]
+__all__ = ["PLAN_GROUP_ROWS", "PlanDraft", "Shards", "draft_plan", "extra_columns", "plan_head"]
 
 PLAN_GROUP_ROWS = 4 * BLOCK_VIDEOS
 """Rows per row group of ``plan.parquet``: whole blocks."""
@@ -127,7 +127,7 @@ def plan_head(
         shards=shards.count,
         split=config.output.split,
         shard_source_bytes=config.output.shard_source_bytes,
-        extra_schema=_extra_columns(source),
+        extra_schema=extra_columns(source),
         **identity,
     )
 
@@ -171,7 +171,12 @@ class Shards:
         return self.count - 1
 
 
-def _extra_columns(source: Source) -> tuple[ExtraColumn, ...]:
+def extra_columns(source: Source) -> tuple[ExtraColumn, ...]:
+    """The columns of a manifest that ride along, as a plan keeps them.
+
+    Raises:
+        PipelineError: If one has the name of a column of ours, or a type that rows cannot have.
+    """
     try:
         return tuple(ExtraColumn.of(field) for field in source.extra_schema)
     except ValidationError as error:

@@ -20,6 +20,8 @@ _POLL_S = 0.5
 _THREAD_NAME = "ray-data"
 _END_S = 10.0
 _JOIN_S = 0.05
+_WRAPPED = "The above exception was the direct cause of the following exception"
+_BY_RAY = "UserCodeException"
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +94,10 @@ def _end_threads(before: set[threading.Thread], results: queue.Queue[Any]) -> No
 
 
 def _last_line(error: BaseException) -> str:
-    # Ray puts the traceback of the worker into the message; its last line is the error itself.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Ray puts the traceback of the worker into the message; its last line is the error itself, but
+    # for what Ray Data says behind it.
+    text = str(error)
+    own, _, wrapped = text.rpartition(_WRAPPED)
+    lines = [line.strip() for line in (own if _BY_RAY in wrapped else text).splitlines()]
+    lines = [line for line in lines if line]
     return lines[-1] if lines else repr(error)

@@ -9,7 +9,7 @@ plan ──▶ analyse ──▶ freeze statistics ──▶ tokenise ──▶ 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from infotok_core.errors import CheckpointError
 from infotok_core.opening import TokenizerIdentity, open_tokenizer
 from pipelines.analyse import analyse, analyse_again
-from pipelines.claims import claim_output
+from pipelines.claims import claim_shards
 from pipelines.config import RunConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
 from pipelines.finalise import finalise
@@ -110,29 +110,36 @@ class Corpus:
 
     def preview(self, input_url: str) -> dict[str, Any]:
         """What a run would do, from a listing alone."""
-        source = self._source(input_url)
-        check_windows(self.config, self.tokenizer)
+        source = self.source(input_url)
         with draft_plan(source, self.config, tokenizer=self.tokenizer.fingerprint) as draft:
             head = draft.head
         fields = {"plan_id", "source_root", "videos", "num_bytes", "shards"}
         return {"output": self.output.url, "work": self.work.url, **head.model_dump(include=fields)}
 
-    def plan(
-        self, input_url: str, *, part: Callable[[Source], Source] | None = None,
-        exclude_roots: Sequence[str] = (),
-    ) -> Plan:  # fmt: skip
+    def source(self, input_url: str) -> Source:
+        """Find INPUT and begin to list it; nothing is written.
+
+        Raises:
+            PipelineError: If there is no such thing, or the tokenizer does not take the windows of
+                the configuration.
+        """
+        check_windows(self.config, self.tokenizer)
+        roots = (self.output.url, self.work.url)
+        return open_source(
+            input_url, self.config.source, self.config.source_storage, exclude_roots=roots
+        )
+
+    def plan(self, source: str | Source) -> Plan:
         """List the source and fix the plan; see `ensure_plan`.
 
         Args:
-            part: Chooses from the listing.
-            exclude_roots: Never listed, beside output and work folder.
+            source: INPUT, or what `source` made of it.
 
         Raises:
             PipelineError: If the tokenizer does not take the windows of the configuration.
         """
         check_windows(self.config, self.tokenizer)
-        source = self._source(input_url, exclude_roots)
-        source = part(source) if part else source
+        source = self.source(source) if isinstance(source, str) else source
         now: dict[str, Any] = {"tokenizer": self.tokenizer.fingerprint, "work": self.work}
         if not self.config.runtime.relist:
             plan = known_plan(source, self.config, **now)
@@ -209,10 +216,7 @@ class Corpus:
             self.config, plan, folder, self.output, statistics,
             num_codes=self.tokenizer.shape.codebook_size, rule=rule,
         )  # fmt: skip
-        claim_output(
-            self.output, spec.key, self.config.model_dump(mode="json", exclude={"runtime"}),
-            instead=f"Tokenise into another output with --work {self.work.url}",
-        )  # fmt: skip
+        spec = claim_shards(spec)
         progress = self._progress(control, "tokenise", plan.head.shards, 0)
         progress.items = "shards"
         with timed(progress, self.work):
@@ -237,12 +241,6 @@ class Corpus:
             run_id=control.run_id,
             device=device,
             keep_units=keep_units,
-        )
-
-    def _source(self, input_url: str, exclude_roots: Sequence[str] = ()) -> Source:
-        roots = (self.output.url, self.work.url, *exclude_roots)
-        return open_source(
-            input_url, self.config.source, self.config.source_storage, exclude_roots=roots
         )
 
     def _analysis_document(self, device: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -39,9 +39,11 @@ class ShardSpec:
     """What every shard task needs to know; small, and pickled to each of them.
 
     Attributes:
-        key: Digest of everything the data files depend on, and of where they go: names the folder
-            of the commit records.
         rule: What each window gets, solved once for the corpus.
+        made_from: Everything the data files depend on.
+        key: Its digest, the identity of pass two: the same wherever the output is.
+        commits: Folder of the commit records; of this output alone, since several may share a work
+            folder and a record says that the files are *there*.
         num_codes: Size of the tokenizer's vocabulary.
     """
 
@@ -50,12 +52,19 @@ class ShardSpec:
     work: WorkFolder
     output: Store
     rule: Rule
+    made_from: dict[str, Any]
     key: str
+    commits: str
     num_codes: int = NUM_CODES
 
     def commit_path(self, shard: int) -> str:
         """Name of a shard's commit record in the work folder."""
-        return f"commits/{self.key[:16]}/{shard:06d}.json"
+        return f"{self.commits}/{shard:06d}.json"
+
+    def as_before(self) -> ShardSpec:
+        """The same under the names of an output begun when its path was part of its identity."""
+        key = digest({**self.made_from, "output": self.output.url})
+        return replace(self, key=key, commits=f"commits/{key[:16]}")
 
 
 def shard_spec(
@@ -70,17 +79,23 @@ def shard_spec(
 ) -> ShardSpec:
     """Everything pass two depends on, and its digest; without a rule that of the configuration."""
     rule = rule or rate_rule(config, statistics)
-    key = digest(
-        {
-            "plan": plan.head.plan_id,
-            "statistics": statistics.digest,
-            "rule": rule.model_dump(mode="json"),
-            "tokens": config.tokens_identity(),
-            "output": output.url,
-        }
-    )
+    made_from: dict[str, Any] = {
+        "plan": plan.head.plan_id,
+        "statistics": statistics.digest,
+        "rule": rule.model_dump(mode="json"),
+        "tokens": config.tokens_identity(),
+    }
+    key = digest(made_from)
     return ShardSpec(
-        config=config, plan=plan, work=work, output=output, rule=rule, key=key, num_codes=num_codes
+        config=config,
+        plan=plan,
+        work=work,
+        output=output,
+        rule=rule,
+        made_from=made_from,
+        key=key,
+        commits=f"commits/{key[:16]}-{digest(output.url)[:8]}",
+        num_codes=num_codes,
     )
 
 

@@ -79,13 +79,20 @@ def source_url(root: str, uri: str) -> str:
 
 
 def open_source(
-    url: str, config: SourceConfig, storage: StorageConfig, *, exclude_roots: Sequence[str] = ()
+    url: str,
+    config: SourceConfig,
+    storage: StorageConfig,
+    *,
+    exclude_roots: Sequence[str] = (),
+    extra_types: Mapping[str, str] | None = None,
 ) -> Source:
     """Find out what ``url`` names, and start listing it.
 
     Args:
         url: Folder, bucket prefix, glob, single file or manifest (.csv, .jsonl, .parquet).
         exclude_roots: Output and work roots: never listed, should they lie inside the source.
+        extra_types: Arrow's names of the types that columns of a manifest have in the corpus it is
+            for; None: what the file says.
 
     Raises:
         PipelineError: If there is nothing, or a manifest has no URI column.
@@ -97,7 +104,7 @@ def open_source(
     if kind == "file":
         folder, name = posixpath.split(store.url)
         if name.lower().endswith(MANIFEST_SUFFIXES):
-            return _from_manifest(Store(folder, storage), name, config)
+            return _from_manifest(Store(folder, storage), name, config, extra_types)
         item = _stat(Store(folder, storage), quote_path(name))
         return Source(url=url, root=folder, objects=iter([item]))
     # A name that is there is meant literally, brackets and all.
@@ -224,9 +231,13 @@ def _stat(store: Store, uri: str, extra: Mapping[str, Any] | None = None) -> Sou
     return SourceObject(uri=uri, size=size, version=version, extra=extra or _NO_EXTRA)
 
 
-def _from_manifest(store: Store, name: str, config: SourceConfig) -> Source:
+def _from_manifest(
+    store: Store, name: str, config: SourceConfig, types: Mapping[str, str] | None
+) -> Source:
     data = store.read(name)
-    uris, extra = read_manifest(data, name=store.full(name), uri_column=config.uri_column)
+    uris, extra = read_manifest(
+        data, name=store.full(name), uri_column=config.uri_column, types=types
+    )
     uris = [uri.removeprefix("file://") if uri.startswith("file:///") else uri for uri in uris]
     root = store.url
     if uris and all("://" in uri or uri.startswith("/") for uri in uris):

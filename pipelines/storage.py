@@ -295,10 +295,15 @@ class Store:
                 errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)
             ) from error
         temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            # Of no use, and on a full disk in the way. What fails on an open file names none.
+            temporary.unlink(missing_ok=True)
+            raise OSError(error.errno, error.strerror, str(target)) from error
         return temporary
 
 

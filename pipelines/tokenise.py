@@ -14,6 +14,7 @@ import pyarrow as pa
 import ray.data
 
 from pipelines.errors import PipelineError
+from pipelines.moved import adopt
 from pipelines.observe import Progress
 from pipelines.ray_stream import StreamEndedError, poll
 from pipelines.receipt_store import ReceiptStore
@@ -41,7 +42,7 @@ def tokenise(
         PipelineError: If a shard cannot be written: an analysis is gone or damaged, or the output
             holds other bytes under one of the names.
     """
-    prefix = f"commits/{spec.key[:16]}"
+    prefix = spec.commits
     done = {
         int(path.removeprefix(prefix + "/").removesuffix(".json"))
         for path, _ in spec.work.store.list(prefix)
@@ -49,6 +50,8 @@ def tokenise(
     progress.done = len(done)
     progress.start()
     waiting = [shard for shard in range(spec.plan.head.shards) if shard not in done]
+    adopted = adopt(spec, waiting, progress)
+    waiting = [shard for shard in waiting if shard not in adopted]
     if recompute is None:
         _rounds(waiting, spec, progress)
         return
@@ -78,18 +81,23 @@ def _groups(
 
 
 def _rounds(waiting: Sequence[int], spec: ShardSpec, progress: Progress) -> None:
+    ended: StreamEndedError | None = None
     for _ in range(_ROUNDS):
         if not waiting:
             return
-        finished = _run(waiting, spec, progress)
+        finished, ended = _run(waiting, spec, progress)
         waiting = [shard for shard in waiting if shard not in finished]
     if waiting:
         raise PipelineError(
-            f"{len(waiting)} shards could not be written in {_ROUNDS} rounds (first: {waiting[0]})"
-        )
+            f"{len(waiting)} shards could not be written in {_ROUNDS} rounds (first: "
+            f"{waiting[0]}); the last one ended with: {ended or 'no error'}"
+        ) from ended
 
 
-def _run(shards: Sequence[int], spec: ShardSpec, progress: Progress) -> set[int]:
+def _run(
+    shards: Sequence[int], spec: ShardSpec, progress: Progress
+) -> tuple[set[int], StreamEndedError | None]:
+    """One round: the shards that are written, and why Ray gave up, if it did."""
     dataset = ray.data.from_arrow([pa.table({"shard": [shard]}) for shard in shards]).map_batches(
         _shard_task,  # pyright: ignore[reportArgumentType]  fn_kwargs are not typed
         fn_kwargs={"spec": spec},
@@ -108,7 +116,8 @@ def _run(shards: Sequence[int], spec: ShardSpec, progress: Progress) -> set[int]
                 progress.item_done(0)
     except StreamEndedError as error:
         log.warning("Ray ended early, what is missing is run again: %s", error)
-    return finished
+        return finished, error
+    return finished, None
 
 
 def _shard_task(batch: pa.Table, *, spec: ShardSpec) -> pa.Table:

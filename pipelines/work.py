@@ -12,7 +12,8 @@ timings/{run}-{stage}.json    how long it took; nothing depends on it
 attempts/{block}/{id}/{run}-{n}
                               a start, noted before it happens: survives the death of its worker
 statistics.json               the frozen statistics of pass one
-commits/{tokens_key}/{shard}.json
+commits/{tokens_key}-{output}/{shard}.json
+                              a shard is written, in the output of this path
 ```
 
 A block is 4096 consecutive videos of the plan: what is asked of a few videos is a listing of their

@@ -17,6 +17,7 @@ from benchmarks.processes import Session, data_digests
 from infotok_core.config import TokenizerConfig
 from infotok_core.tokenizer import Analysis, Tokenizer
 from pipelines.config import RunConfig
+from pipelines.storage import Store
 from pipelines.tokenizer_actor import load_tokenizer
 
 REPOSITORY = Path(__file__).parents[2]
@@ -112,6 +113,16 @@ class HauntedTokenizer:
         if brightness < 5:
             self._black()
         return self._tokenizer.analyse(video_u8_BTHWC)
+
+
+class FailingStore(Store):
+    """Fails in a way that nobody has thought of."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FailingStore, (self.url, self.config)
+
+    def publish(self, path: str, data: bytes) -> None:
+        raise ArithmeticError(f"{path} is too odd for {self.url}")
 
 
 def load_haunted(config: RunConfig, device: str) -> HauntedTokenizer:

@@ -9,15 +9,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from runs import REPOSITORY, load_haunted, load_never, load_sleeping
+from runs import REPOSITORY, FailingStore, load_haunted, load_never, load_sleeping
 from videos import numbered_frame, write_video
+from work_folders import analysed, video
 
 from benchmarks.processes import descendants
 from jobs.config import load_config
@@ -32,6 +33,7 @@ from pipelines.receipt_store import ReceiptStore
 from pipelines.sources import open_source
 from pipelines.stages import DecodeVideos, StageSpec
 from pipelines.storage import Store
+from pipelines.tokenise import tokenise
 from pipelines.tokenizer_actor import load_tokenizer
 from pipelines.work import WorkFolder
 from schemas.failures import FailureReason
@@ -224,3 +226,19 @@ def _killing_the_decoder_of(video: str, work: Path) -> Generator[list[str]]:
     finally:
         over.set()
         thread.join()
+
+
+def test_shards_that_fail_in_every_round_are_told_with_the_last_error(
+    control: RunControl, tmp_path: Path
+):
+    done = analysed(tmp_path / "work", {"a.mp4": video(1, 1)})
+    spec = replace(done.spec(tmp_path / "out"), output=FailingStore(str(tmp_path / "out")))
+    progress = Progress(
+        control=control, stage="tokenise", total=1, total_bytes=0, interval_s=1e9, watchdog_s=600
+    )
+    with pytest.raises(PipelineError) as caught:
+        tokenise(spec, progress)
+    assert str(caught.value) == (
+        "1 shards could not be written in 3 rounds (first: 0); the last one ended with: "
+        f"ArithmeticError: data/train-000000-00.parquet is too odd for {tmp_path}/out"
+    )

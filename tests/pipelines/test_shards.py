@@ -178,7 +178,14 @@ def test_the_key_depends_on_all_that_the_files_depend_on(done: Analysed, tmp_pat
     keys = [done.spec(tmp_path, **change).key for change in changes]
     assert len(set(keys)) == len(changes)
     assert done.spec(tmp_path).key == keys[0]
-    assert done.spec(tmp_path / "elsewhere").key != keys[0]
+
+
+def test_the_key_is_the_same_at_any_path_but_each_output_has_its_own_commits(
+    done: Analysed, tmp_path: Path
+):
+    here, there = done.spec(tmp_path), done.spec(tmp_path / "elsewhere")
+    assert here.key == there.key
+    assert here.commit_path(0) != there.commit_path(0)
 
 
 def test_the_split_names_the_files(done: Analysed, tmp_path: Path):

@@ -243,3 +243,54 @@ def test_file_urls_are_paths_of_this_machine(tmp_path: Path):
         "one/a.mp4": len("one/a.mp4"),
         f"{one}/b.mp4": len("one/b.mp4"),
     }
+
+
+# What joins a corpus has its types
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_columns_are_read_with_the_types_of_the_corpus_they_are_for(tmp_path: Path, kind: str):
+    fill(tmp_path, "a.mp4")
+    path = manifest(tmp_path, kind, [{"uri": "a.mp4", "n": 5, "m": 7}])
+    types = {"n": "double", "gone": "string"}
+    source = open_source(str(path), SourceConfig(), LOCAL, extra_types=types)
+    assert {field.name: str(field.type) for field in source.extra_schema} == {
+        "n": "double",
+        "m": "int64",
+    }
+    assert objects_of(source)["a.mp4"].extra == {"n": 5.0, "m": 7}
+
+
+def test_a_number_of_a_csv_is_text_where_the_corpus_has_text(tmp_path: Path):
+    fill(tmp_path, "a.mp4")
+    (tmp_path / "list.csv").write_text("uri,n\na.mp4,05\n")
+    source = open_source(
+        str(tmp_path / "list.csv"), SourceConfig(), LOCAL, extra_types={"n": "string"}
+    )
+    assert objects_of(source)["a.mp4"].extra == {"n": "05"}
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_value_that_does_not_fit_the_corpus_is_refused_by_name(tmp_path: Path, kind: str):
+    fill(tmp_path, "a.mp4")
+    path = manifest(tmp_path, kind, [{"uri": "a.mp4", "n": "x"}])
+    with pytest.raises(PipelineError, match=r"manifest .*list\..* cannot be .*n has to be int64"):
+        open_source(str(path), SourceConfig(), LOCAL, extra_types={"n": "int64"})
+
+
+def test_large_whole_numbers_of_json_join_a_column_of_text(tmp_path: Path):
+    fill(tmp_path, "a.mp4", "b.mp4")
+    path = manifest(tmp_path, "jsonl", [{"uri": "a.mp4", "id": 7}, {"uri": "b.mp4", "id": 2**70}])
+    for types in ({}, {"id": "string"}):
+        found = objects_of(open_source(str(path), SourceConfig(), LOCAL, extra_types=types))
+        assert [found[uri].extra["id"] for uri in ("a.mp4", "b.mp4")] == ["7", str(2**70)]
+
+
+@pytest.mark.parametrize(("kind", "n"), [("int64", "007"), ("double", str(2**60))])
+def test_a_number_that_would_lose_digits_is_no_number_of_the_corpus(
+    tmp_path: Path, kind: str, n: str
+):
+    fill(tmp_path, "a.mp4")
+    (tmp_path / "list.csv").write_text(f"uri,n\na.mp4,{n}\n")
+    with pytest.raises(PipelineError, match=f"list.csv: column 'n' has to be {kind}, which does"):
+        open_source(str(tmp_path / "list.csv"), SourceConfig(), LOCAL, extra_types={"n": kind})

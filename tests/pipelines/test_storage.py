@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -258,6 +259,19 @@ def test_a_write_leaves_no_temporary_file_behind(tmp_path: Path):
     store.create("x", b"2")
     store.replace("x", b"3")
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("write", ["create", "publish", "replace"])
+def test_a_write_that_finds_no_room_names_its_file_and_leaves_nothing(tmp_path: Path, write: str):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # As on a full disk, the error comes from an open file, which does not name it.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match=rf"too large: '{tmp_path}/data/x'"):
+            getattr(Store(str(tmp_path)), write)("data/x", bytes(100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list((tmp_path / "data").iterdir()) == []
 
 
 def test_a_store_that_honours_conditions_passes_and_is_left_as_it_was(store: Store):
