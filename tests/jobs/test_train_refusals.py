@@ -52,7 +52,10 @@ def test_an_input_that_holds_nothing_is_named_as_it_was_asked_for(videos: Path, 
     assert "broken.mp4: no video holds 5 frames of 16x16" in result.stderr.splitlines()[-1]
     (tmp_path / "list.csv").write_text("uri\n")
     result = train(tmp_path / "list.csv", tmp_path / "out")
-    assert "list.csv holds no videos to train on" in result.stderr.splitlines()[-1]
+    assert "list.csv has no rows" in result.stderr.splitlines()[-1]
+    (tmp_path / "empty").mkdir()
+    result = train(tmp_path / "empty", tmp_path / "out")
+    assert "empty holds no videos to train on" in result.stderr.splitlines()[-1]
     result = train(videos, tmp_path / "out", RECIPE, "--validation", videos / "broken.mp4")
     assert "broken.mp4 holds no window of 33 frames" in result.stderr.splitlines()[-1]
 
