@@ -28,7 +28,7 @@ from infotok_core.config import published
 from infotok_core.tokenizer import Analysis
 from pipelines.config import RunConfig
 from pipelines.records import DecodedUnit
-from pipelines.spreading import block_bytes
+from pipelines.spreading import block_bytes, window_bytes
 from pipelines.window_batches import WindowBatches
 from schemas.ids import WINDOWS_PER_UNIT
 from schemas.windows import WindowSpan
@@ -118,9 +118,9 @@ def main() -> None:
     """Print a row per length of videos."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     config = RunConfig()
-    window_bytes = config.window.frames * config.space.size**2 * 3
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--block-windows", type=int, default=block_bytes(config) // window_bytes)
+    block_windows = block_bytes(config) // window_bytes(config)
+    parser.add_argument("--block-windows", type=int, default=block_windows)
     parser.add_argument("--calls", type=int, nargs="+", default=[config.runtime.calls_per_actor])
     parser.add_argument("--seconds", type=float, default=4.0)
     arguments = parser.parse_args()

@@ -45,13 +45,12 @@ def main() -> None:
     print(f"{platform.machine()}, av {av.__version__}, {time.strftime('%Y-%m-%d')}")
     for file in arguments.files:
         try:
-            print_times(file)
-        except (av.FFmpegError, OSError, RuntimeError, NotImplementedError) as error:
+            good = print_times(file)
+        except (av.FFmpegError, RuntimeError) as error:
             print(f"{file.name}: {error!r}", flush=True)
             continue
-        damaged = {path: Counter[str]() for path in _PATHS[:2]}
+        damaged = {path: Counter[str]() for path in good}
         source, data = random.Random(arguments.seed), file.read_bytes()
-        good = {path: pictures(file, path) for path in damaged}
         with tempfile.TemporaryDirectory() as folder:
             for _ in range(arguments.changes):
                 target = Path(folder) / file.name
@@ -75,9 +74,13 @@ def frames(file: Path, path: str) -> Iterator[av.VideoFrame]:
         yield from container.decode(stream)
 
 
-def print_times(file: Path) -> None:
-    """A line per path; the first round opens the device and does not count."""
-    wanted = pictures(file, "ffmpeg")
+def print_times(file: Path) -> dict[str, list[int]]:
+    """A line per path; the first round opens the device and does not count.
+
+    Returns:
+        The pictures by each path that gives any to this machine.
+    """
+    found: dict[str, list[int]] = {}
     for path in _PATHS:
         rounds: list[tuple[float, float]] = []
         count = 0
@@ -86,9 +89,13 @@ def print_times(file: Path) -> None:
             count = sum(1 for _ in frames(file, path))
             rounds.append((time.process_time() - cpu, time.perf_counter() - wall))
         cpu_ms, wall_ms = (1000 * min(column) / count for column in zip(*rounds[1:], strict=True))
-        same = "" if "GPU" in path else f", same pictures: {pictures(file, path) == wanted}"
+        same = ""
+        if "GPU" not in path:
+            found[path] = pictures(file, path)
+            same = f", same pictures: {found[path] == found['ffmpeg']}"
         print(f"{file.name}, {path}: {count} frames, {cpu_ms:.2f} CPU-ms a frame, "
               f"{wall_ms:.2f} ms{same}", flush=True)  # fmt: skip
+    return found
 
 
 def pictures(file: Path, path: str) -> list[int]:

@@ -153,13 +153,19 @@ def _read_json(data: bytes, uri_column: str, asked: _Types) -> pa.Table:
     # Text that looks like a date is taken for one: read that once more, as text.
     dates = [field.name for field in table.schema if pa.types.is_temporal(field.type)]
     table = _json(data, {**types, **dict.fromkeys(dates, pa.string())}) if dates else table
-    numbers = [field.name for field in table.schema if _is_number(field.type)]
-    rows = [json.loads(line) for line in data.splitlines() if line.strip()] if numbers else []
-    for column in numbers:
+    to_be_text = {column for column, kind in asked.items() if pa.types.is_string(kind)}
+    kinds = {
+        field.name: field.type
+        for field in table.schema
+        if pa.types.is_floating(field.type)
+        or (field.name in to_be_text and pa.types.is_integer(field.type))
+    }
+    # A line at a time is slow, and integers alone need no second look.
+    rows = [json.loads(line) for line in data.splitlines() if line.strip()] if kinds else []
+    for column in kinds:
         values = [row.get(column) for row in rows]
-        floating = pa.types.is_floating(table.schema.field(column).type)
         large = any(isinstance(value, int) and abs(value) >= _FLOAT_INTEGERS for value in values)
-        if (floating and large) or asked.get(column) == pa.string():
+        if large or column in to_be_text:
             table = _replaced(table, column, _text(values, json.dumps), asked)
     return table
 

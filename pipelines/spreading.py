@@ -15,7 +15,14 @@ from pipelines.config import RunConfig
 from pipelines.stages import StageSpec
 from schemas.ids import WINDOWS_PER_UNIT
 
-__all__ = ["block_bytes", "cpu_actors", "decode_tasks", "num_actors", "num_decoders"]
+__all__ = [
+    "block_bytes",
+    "cpu_actors",
+    "decode_tasks",
+    "num_actors",
+    "num_decoders",
+    "window_bytes",
+]
 
 _TASK_VIDEOS = 16
 _TASK_BYTES = 64 << 20
@@ -42,11 +49,15 @@ def cpu_actors(cpus: int, config: RunConfig) -> int:
     return max(1, cpus // config.tokenizer.cpu_threads)
 
 
+def window_bytes(config: RunConfig) -> int:
+    """Of a window's frames."""
+    return config.window.frames * config.space.size**2 * 3
+
+
 def block_bytes(config: RunConfig) -> int:
     """As much as a unit, within limits: 16 windows at 256x256 are 104 MB, whatever is said here."""
-    window_bytes = config.window.frames * config.space.size**2 * 3
     least, most = _BLOCK_BYTES
-    return min(max(WINDOWS_PER_UNIT * window_bytes, least), most)
+    return min(max(WINDOWS_PER_UNIT * window_bytes(config), least), most)
 
 
 def num_decoders(spec: StageSpec) -> int:
