@@ -18,7 +18,9 @@ from named_files import fill, put
 from s3_tools import filesystem, proxy, without_etags
 from videos import write_video
 
+from pipelines import stages
 from pipelines.config import RunConfig, SourceConfig, StorageConfig
+from pipelines.decode import DecoderProcess
 from pipelines.records import DecodedUnit, Status, table_to_units
 from pipelines.source_versions import object_version, stat_object
 from pipelines.sources import Source, open_source
@@ -27,6 +29,14 @@ from pipelines.storage import Store
 from pipelines.work import WorkFolder
 
 pytest_plugins = ["s3"]
+
+
+@pytest.fixture(autouse=True)
+def _own_decoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """One that a test before has started does not know the credentials of this server."""
+    with DecoderProcess() as decoder:
+        monkeypatch.setattr(stages, "_decoder", decoder)
+        yield
 
 
 def source_of(url: str, storage: StorageConfig | None = None) -> Source:
