@@ -1,8 +1,9 @@
-"""What a run of the pipeline uses: CPU by kind of process, GPUs, batches, and how far it is."""
+"""What a run of the pipeline uses: CPU by kind of process, GPUs, batches."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import subprocess
 import threading
@@ -11,13 +12,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
-from torch import Tensor
 
-from infotok_core.tokenizer import Analysis
+from pipelines import window_batches
 from pipelines.analyser import VideoTokenizer
 from pipelines.config import RunConfig
 from pipelines.tokenizer_actor import load_tokenizer
@@ -102,11 +103,24 @@ class CpuMeter:
                 self._seconds[process.pid] = times.user + times.system
 
 
-class BatchTimes:
-    """Loads the tokenizer in an actor, and notes each batch that it is handed.
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """Part of a run, by the batches begun in it; seconds are of the monotonic clock."""
+
+    start_s: float
+    end_s: float
+    windows: int
+    places: int
+
+
+class BatchNotes:
+    """Loads the tokenizer in an actor, and notes each batch that is handed to it.
+
+    There, and not where the driver counts: it hears of the windows of a call when all of them are
+    done, so what is on its way differs by a hundred and more between two moments.
 
     Args:
-        folder: A new one, for the times, in a file for each actor.
+        folder: A new one, for the notes, in a file for each actor.
     """
 
     def __init__(self, folder: str) -> None:
@@ -115,32 +129,40 @@ class BatchTimes:
 
     def __call__(self, config: RunConfig, device: str) -> VideoTokenizer:
         """As `load_tokenizer`."""
-        return _TimedTokenizer(load_tokenizer(config, device), Path(self._folder))
+        window_batches.log.addHandler(_NoteTaker(Path(self._folder, str(os.getpid()))))
+        window_batches.log.setLevel(logging.DEBUG)
+        return load_tokenizer(config, device)
 
-    def between(self, start_s: float, end_s: float) -> int:
-        """Batches between two times of the monotonic clock."""
-        times = [np.fromfile(file) for file in Path(self._folder).iterdir()]
-        return sum(int(((start_s <= t) & (t <= end_s)).sum()) for t in times)
+    def stretch(self, low: float, high: float) -> Stretch:
+        """From when a share of all windows was in batches to when another was.
+
+        Raises:
+            SystemExit: If that are less than two batches.
+        """
+        files = [np.fromfile(file).reshape(-1, 3) for file in Path(self._folder).iterdir()]
+        notes = np.concatenate(files)
+        notes = notes[notes[:, 0].argsort()]
+        so_far = notes[:, 1].cumsum()
+        first, last = np.searchsorted(so_far, [low * so_far[-1], high * so_far[-1]])
+        if last - first < 2:
+            raise SystemExit(f"{len(notes)} batches are too few to measure: give it more videos")
+        windows, places = notes[first:last, 1:].sum(axis=0).astype(int).tolist()
+        return Stretch(
+            start_s=notes[first, 0], end_s=notes[last, 0], windows=windows, places=places
+        )
 
 
-class _TimedTokenizer:
-    def __init__(self, tokenizer: VideoTokenizer, folder: Path) -> None:
-        self._tokenizer = tokenizer
-        self.fingerprint, self.device = tokenizer.fingerprint, tokenizer.device
-        self.config = tokenizer.config
-        self._times = (folder / str(os.getpid())).open("ab", buffering=0)
+class _NoteTaker(logging.Handler):
+    """Hears of each batch from the log of `window_batches`: so many windows in so many places."""
 
-    def analyse(self, video_u8_BTHWC: Tensor, /) -> Analysis:
-        self._times.write(np.float64(time.monotonic()).tobytes())
-        return self._tokenizer.analyse(video_u8_BTHWC)
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file.open("ab", buffering=0)
 
-
-@contextmanager
-def looking(count: Callable[[], int]) -> Generator[list[tuple[float, int]]]:
-    """(Time, count), several times a second, until the block ends."""
-    looks: list[tuple[float, int]] = []
-    with _often(lambda: looks.append((time.monotonic(), count())), 0.2):
-        yield looks
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno == logging.DEBUG and isinstance(record.args, tuple):
+            note = np.array([time.monotonic(), *record.args[:2]], dtype=np.float64)
+            self._file.write(note.tobytes())
 
 
 @contextmanager

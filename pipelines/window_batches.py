@@ -227,6 +227,8 @@ class WindowBatches:
             self._waiting = [*batch.values(), *self._waiting]
 
     def _launched(self, batch: Mapping[int, _Window], analysis: Analysis) -> _Launched:
+        waiting = len(self._waiting)
+        log.debug("%d windows in %d places; %d wait", len(batch), self._size_of(batch), waiting)
         codes_Bthw = analysis.codes_Bthw.to("cpu", non_blocking=True)
         information_Bthw = analysis.information_Bthw.to("cpu", non_blocking=True)
         arrived: torch.cuda.Event | None = None

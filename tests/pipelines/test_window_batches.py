@@ -79,6 +79,14 @@ def test_a_batch_that_is_not_full_waits_while_the_gpu_has_another():
     assert numbers(first) == [[4]]
 
 
+def test_how_full_each_batch_was_is_logged(caplog: pytest.LogCaptureFixture):
+    # Read by `benchmarks/meters.py`.
+    batches = WindowBatches(CountingTokenizer(), batch_size=4, fixed_places=False)
+    with caplog.at_level("DEBUG", "pipelines.window_batches"):
+        numbers(batches.analyse([unit_of([frames(0)] * 6)]))
+    assert caplog.messages == ["4 windows in 4 places; 2 wait", "2 windows in 4 places; 0 wait"]
+
+
 @given(
     st.lists(st.lists(st.integers(1, 5), max_size=3), min_size=1, max_size=6),
     st.integers(1, 7),
