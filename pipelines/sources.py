@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from fsspec.utils import glob_translate
@@ -38,8 +38,7 @@ _NO_EXTRA: Mapping[str, Any] = MappingProxyType({})
 """One for all: a million empty dicts are 64 MB."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceObject:
+class SourceObject(NamedTuple):
     """One listed object.
 
     Attributes:
@@ -53,7 +52,7 @@ class SourceObject:
     uri: str
     size: int
     version: str
-    extra: Mapping[str, Any] = field(default_factory=lambda: _NO_EXTRA)
+    extra: Mapping[str, Any] = _NO_EXTRA
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,9 +200,9 @@ def _walk_remote(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceO
     for info in store.find(store.url):
         name = info["name"]
         path = name[len(base) :]
-        hidden = path.startswith(".") or "/." in path
+        hidden = "/." in path or path[:1] == "."
         # A name that ends in a slash marks an empty folder.
-        if not name.startswith(base) or name.endswith("/") or hidden:
+        if hidden or not name.startswith(base) or name[-1] == "/":
             continue
         if excluded and f"{above}{path}".startswith(excluded):
             continue
@@ -212,7 +211,7 @@ def _walk_remote(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceO
             # A page of links says no more than names.
             yield _stat(store, uri)
         else:
-            yield SourceObject(uri=uri, size=int(info["size"]), version=object_version(info))
+            yield SourceObject(uri, int(info["size"]), object_version(info))
 
 
 def _without_scheme(url: str) -> str:

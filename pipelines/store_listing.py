@@ -48,8 +48,10 @@ def find_s3(remote: Remote, url: str) -> Iterator[dict[str, Any]]:
     while True:
         page = remote("call_s3", "list_objects_v2", **options)
         for item in page.get("Contents", ()):
-            size = item["Size"]
-            yield {**item, "name": f"{bucket}/{item['Key']}", "size": size, "type": "file"}
+            # Not a copy: a tenth of what a listing costs.
+            item["name"], item["size"] = f"{bucket}/{item['Key']}", item["Size"]
+            item["type"] = "file"
+            yield item
         if not page.get("IsTruncated"):
             return
         options["ContinuationToken"] = page["NextContinuationToken"]

@@ -51,7 +51,7 @@ def test_a_uri_that_comes_twice_is_named_in_one_run_or_in_two(uris: list[str], b
 
 
 def runs(folder: Path) -> list[str]:
-    return [path.name for path in folder.rglob("*.arrow")]
+    return [path.name for path in folder.rglob("*.run")]
 
 
 def test_what_comes_in_order_is_one_run_and_little_of_it_touches_no_disk(
