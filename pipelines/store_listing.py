@@ -48,7 +48,7 @@ def find_s3(remote: Remote, url: str) -> Iterator[dict[str, Any]]:
     while True:
         page = remote("call_s3", "list_objects_v2", **options)
         for item in page.get("Contents", ()):
-            # Not a copy: a tenth of what a listing costs.
+            # Not a copy: there may be ten million.
             item["name"], item["size"] = f"{bucket}/{item['Key']}", item["Size"]
             item["type"] = "file"
             yield item
