@@ -11,6 +11,7 @@ receipts/{block}/…            all receipts of a block in one object: see `rece
 timings/{run}-{stage}.json    how long it took; nothing depends on it
 attempts/{block}/{id}/{run}-{n}
                               a start, noted before it happens: survives the death of its worker
+                              (of a shard: attempts/{commit}/…; of an actor: attempts/actors/…)
 statistics.json               the frozen statistics of pass one
 commits/{tokens_key}-{output}/{shard}.json
                               a shard is written, in the output of this path
@@ -118,6 +119,14 @@ class WorkFolder:
             if self.store.create(f"attempts/{name}/{run_id}-{number}", b""):
                 return number
         return limit + 1
+
+    def note(self, name: str, *, run_id: str, start: int, text: str) -> None:
+        """Say how far a start has come, for the case that it goes no further."""
+        self.store.replace(f"attempts/{name}/{run_id}-{start}", text.encode())
+
+    def noted(self, name: str, *, run_id: str, start: int) -> str:
+        """What a start said last; empty if it said nothing."""
+        return self.store.read(f"attempts/{name}/{run_id}-{start}").decode()
 
     def release(self, name: str, *, run_id: str, starts: int) -> None:
         """Forget the starts of what got through in the end.
