@@ -16,6 +16,7 @@ from pipelines.reachable import check_reachable
 from pipelines.source_manifest import MANIFEST_SUFFIXES
 from pipelines.sources import open_source, source_url
 from pipelines.storage import Store
+from pipelines.store_options import is_web
 from pipelines.video_source import HEAD_BYTES, archive_kind
 from pipelines.wording import compact
 
@@ -70,6 +71,8 @@ def check_source(url: str, config: RunConfig, *, at_most: int) -> tuple[int | No
 
     if "://" not in url:
         advice = "check the path, source.include and source.exclude, and that you may read there"
+    elif is_web(url):
+        advice = "of a web server a glob works, a manifest of URLs, or the URL of one video"
     else:
         advice = (
             f"check the name, --endpoint-url and {_CREDENTIALS}; listing needs s3:ListBucket, "
