@@ -280,7 +280,8 @@ class Corpus:
 
     def _work_folder(self, plan: Plan, device: str) -> WorkFolder:
         key = digest([plan.head.analysis, plan.head.tokenizer, device])
-        return WorkFolder(store=self.work, analysis_key=key)
+        single_writer = self.config.runtime.single_writer
+        return WorkFolder(store=self.work, analysis_key=key, single_writer=single_writer)
 
     def _progress(self, control: RunControl, stage: str, total: int, total_bytes: int) -> Progress:
         runtime = self.config.runtime

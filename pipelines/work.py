@@ -54,10 +54,12 @@ class WorkFolder:
     Attributes:
         store: Root of the work folder.
         analysis_key: Digest over policy, tokenizer, device kind and precision.
+        single_writer: The store may ignore that a name is taken.
     """
 
     store: Store
     analysis_key: str
+    single_writer: bool = False
 
     def unit_path(self, video: str, version: str, unit_index: int, *, block: int) -> str:
         """Name of a unit object."""
@@ -116,7 +118,10 @@ class WorkFolder:
             The number of this start, from 1; ``limit + 1`` if it must not happen any more.
         """
         for number in range(1, limit + 1):
-            if self.store.create(f"attempts/{name}/{run_id}-{number}", b""):
+            path = f"attempts/{name}/{run_id}-{number}"
+            if self.single_writer and self.store.exists(path):
+                continue
+            if self.store.create(path, b""):
                 return number
         return limit + 1
 
