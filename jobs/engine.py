@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
 import secrets
@@ -25,11 +26,15 @@ from pipelines.stage_metrics import StageMetrics
 __all__ = ["engine"]
 
 _STARTS = 3
+_START_S = 600.0
 _PATIENCE_S = 5.0
+_FORK_S = 0.5
 
 
 @contextlib.contextmanager
-def engine(*, patience_s: float | None = _PATIENCE_S) -> Generator[RunControl]:
+def engine(
+    *, patience_s: float | None = _PATIENCE_S, start_s: float = _START_S
+) -> Generator[RunControl]:
     """A connection to Ray (that of ``RAY_ADDRESS``, else a local one) and the control of a run.
 
     Until the end everything printed goes to stderr: Ray prints what it and its workers have to say,
@@ -40,6 +45,8 @@ def engine(*, patience_s: float | None = _PATIENCE_S) -> Generator[RunControl]:
         patience_s: Seconds from being asked to stop until the process ends wherever it is (as after
             kill -9, what is stored is safe). None: it takes the time it needs. A second Ctrl-C does
             not wait.
+        start_s: Seconds that Ray may take to start; then the process says where it stood, and ends
+            with exit code 1.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Threads of torch that wait for each other spin by default, on the cores that decoding needs.
@@ -48,7 +55,7 @@ def engine(*, patience_s: float | None = _PATIENCE_S) -> Generator[RunControl]:
     for library in ("ray.data", "ray.train"):
         logging.getLogger(library).setLevel(logging.ERROR)
     with contextlib.redirect_stdout(sys.stderr):
-        _connect()
+        _connect(start_s)
         try:
             yield from _controlled(patience_s)
         except (InterruptedRunError, StalledError) as error:
@@ -134,13 +141,24 @@ def _leave(message: str, exit_code: int) -> NoReturn:
         os._exit(exit_code)
 
 
-def _connect() -> None:
-    with _on_signals(_leave_unbegun), _without_handlers_of_ray():
+def _connect(start_s: float) -> None:
+    with _on_signals(_leave_unbegun), _without_handlers_of_ray(), _at_most(start_s):
         address = named_cluster()
         if address is None:
             _start_local()
         else:
             join_cluster(address)
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Generator[None]:
+    # Ray's client waits without end for a node whose processes died as they started, and lets no
+    # thread of Python run meanwhile.
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @contextlib.contextmanager
@@ -156,7 +174,9 @@ def _without_handlers_of_ray() -> Generator[None]:
 
 
 def _leave_unbegun(number: int, frame: object = None) -> NoReturn:
-    # Shut down in this state Ray would abort; what it has started follows its driver.
+    # Shut down in this state Ray would abort. What it has started follows its driver, but for a
+    # process that was forked this moment and had no time yet to ask for that.
+    time.sleep(_FORK_S)
     _leave("error: stopped while Ray was starting; nothing was done", 128 + number)
 
 

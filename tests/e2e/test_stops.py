@@ -57,6 +57,12 @@ def test_a_second_interrupt_ends_a_run_at_once(tmp_path: Path):
         assert "the same command goes on from here" in session.log.read_text()
 
 
+def test_a_ray_that_does_not_start_ends_the_run(tmp_path: Path):
+    with driver(tmp_path / "run.log", "start_s=0.3") as session:
+        assert session.wait(60) == 1
+        assert "in _start_local" in session.log.read_text()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_is_heard_while_ray_starts(number: signal.Signals, tmp_path: Path):
     with driver(tmp_path / "run.log") as session:
@@ -69,9 +75,13 @@ def test_a_stop_is_heard_while_ray_starts(number: signal.Signals, tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_is_heard_where_python_swallows_exceptions(number: signal.Signals, tmp_path: Path):
+@pytest.mark.parametrize("moment", ["before", "after_in_parent"])
+def test_a_stop_is_heard_where_python_swallows_exceptions(
+    number: signal.Signals, moment: str, tmp_path: Path
+):
     # As Ray forks its first process: Python ignores what a callback of a fork raises.
-    at_fork = f"os.register_at_fork(before=lambda: os.kill(os.getpid(), {int(number)}))"
+    at_fork = f"os.register_at_fork({moment}=lambda: os.kill(os.getpid(), {int(number)}))"
     with driver(tmp_path / "run.log", before=at_fork) as session:
         assert session.wait(60) == 128 + number
         assert session.log.read_text() == _NOT_BEGUN
+        session.wait_leftovers(10)
