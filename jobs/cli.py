@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import signal
 import sys
 from typing import Any
 
@@ -68,6 +69,10 @@ class _Verbs(click.Group):
         except PipelineError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            # Before a run has its Ray, and in the verbs that have none.
+            click.echo("error: stopped as asked", err=True)
+            ctx.exit(128 + signal.SIGINT)
 
 
 @click.command(cls=_Verbs, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})

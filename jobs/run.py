@@ -11,8 +11,9 @@ from jobs.engine import engine
 from jobs.options import config_from, configuration_options, refuse_idle, work_option
 from jobs.reading import reading
 from pipelines.config import RunConfig
+from pipelines.empty_folders import no_folders_left
 from pipelines.errors import PipelineError
-from pipelines.plan import Plan, load_plan
+from pipelines.plan import Plan
 from pipelines.reachable import check_reachable
 from pipelines.run import Corpus
 from pipelines.storage import Store
@@ -43,10 +44,11 @@ def _corpus(
 
 
 def _planned(corpus: Corpus, input_url: str) -> Plan:
-    # The stores are tried by writing: an input that is not there shall leave no folder behind.
+    # The stores are tried by writing: an input that is refused shall leave no folder behind.
     source = corpus.source(input_url)
-    corpus.check_stores()
-    return corpus.plan(source)
+    with no_folders_left(corpus.work, corpus.output, when_refused=True):
+        corpus.check_stores()
+        return corpus.plan(source)
 
 
 @click.command()
@@ -154,9 +156,9 @@ def tokenise(
     """
     config = config_from(options, **{"routing.rate": rate, "output.format": format_})
     corpus = _corpus(options, config, output)
-    # Where there is no plan, nothing is made.
+    # Where pass one is not finished, nothing is made.
     with reading(corpus.work.url):
-        load_plan(corpus.work)
+        corpus.analysed()
     corpus.check_stores()
     with engine() as control:
         summary = corpus.tokenise(control)

@@ -130,7 +130,8 @@ def _on_cluster(job: TrainingJob, device: Literal["cpu", "cuda"], workers: int) 
         except ValueError as error:
             raise click.UsageError(f"--workers {workers}: stage {number}: {error}") from error
     own = named_cluster() is None
-    with engine() as control:
+    # A stop waits for the state that the same command goes on from.
+    with engine(patience_s=None) as control:
         result = train_on_cluster(job, device=device, workers=workers, stop=control.stop, own=own)
         if control.stop.is_set() and not result.finished:
             raise InterruptedRunError("stopped; the same command goes on from here")

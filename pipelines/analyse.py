@@ -77,13 +77,18 @@ def analyse_again(
         rows: Of the plan; videos that were quarantined are passed over.
 
     Raises:
-        PipelineError: If a video gives other units than its receipt says.
+        PipelineError: If a video fails now, or gives other units than its receipt says.
     """
     receipts = ReceiptStore(plan, spec.work.store, {row["block"] for row in rows})
     before = {receipt.video_id: receipt for receipt in receipts.read(rows)}
     rows = [row for row in rows if before[row["video_id"]].status == "analysed"]
 
     def compare(receipt: VideoReceipt) -> None:
+        if receipt.failure is not None:
+            raise PipelineError(
+                f"{receipt.uri} could not be analysed again: {receipt.failure.reason}, "
+                f"{receipt.failure.detail}; what is written stays, and the same command goes on"
+            )
         if receipt.units != before[receipt.video_id].units:
             raise PipelineError(
                 f"{receipt.uri} was analysed again with another result; the source, the device or "

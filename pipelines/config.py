@@ -116,7 +116,8 @@ class DecodeLimits(_Frozen):
     memory_mb: Annotated[int, Field(ge=256)] = 4096
     """Address space of the decoding process, above what it needs at rest."""
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    """Starts of a video or unit whose process died, before it is set aside."""
+    """Starts of a video or unit whose process died, before it is set aside. Of a shard of pass two,
+    or of a tokenizer that is loaded: before the run ends and says so."""
 
 
 class TokenizerConfigRef(_Frozen):

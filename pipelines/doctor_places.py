@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from pipelines.config import RunConfig
+from pipelines.empty_folders import existing_folder, no_folders_left
 from pipelines.errors import PipelineError, StorageError
 from pipelines.findings import Finding, bad, doubtful, good
 from pipelines.reachable import check_reachable
 from pipelines.source_manifest import MANIFEST_SUFFIXES
 from pipelines.sources import open_source, source_url
 from pipelines.storage import Store
+from pipelines.store_options import is_web
 from pipelines.video_source import HEAD_BYTES, archive_kind
 from pipelines.wording import compact
 
@@ -70,6 +71,8 @@ def check_source(url: str, config: RunConfig, *, at_most: int) -> tuple[int | No
 
     if "://" not in url:
         advice = "check the path, source.include and source.exclude, and that you may read there"
+    elif is_web(url):
+        advice = "of a web server a glob works, a manifest of URLs, or the URL of one video"
     else:
         advice = (
             f"check the name, --endpoint-url and {_CREDENTIALS}; listing needs s3:ListBucket, "
@@ -107,7 +110,7 @@ def check_store(name: str, store: Store, *, single_writer: bool) -> Finding:
 
     def write() -> None:
         check_reachable(store)
-        with _no_folders_left(store):
+        with no_folders_left(store):
             probe()
 
     def probe() -> None:
@@ -132,23 +135,6 @@ def check_store(name: str, store: Store, *, single_writer: bool) -> Finding:
     return _tried(name, write, lambda _: f"{store.url} can be written to, {how}", advice)
 
 
-@contextmanager
-def _no_folders_left(store: Store) -> Generator[None]:
-    """To write a probe makes the folders above it."""
-    if not store.local:
-        yield
-        return
-    folder = Path(store.url)
-    before = _there(folder)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            while folder != before:
-                folder.rmdir()
-                folder = folder.parent
-
-
 def _tried(name: str, check: Callable[[], _T], told: Callable[[_T], str], advice: str) -> Finding:
     try:
         return good(name, told(check()))
@@ -158,7 +144,7 @@ def _tried(name: str, check: Callable[[], _T], told: Callable[[_T], str], advice
 
 def check_disk(name: str, folder: Path, config: RunConfig) -> Finding:
     """How many windows there is room for."""
-    free = shutil.disk_usage(_there(folder)).free
+    free = shutil.disk_usage(existing_folder(folder)).free
     volume = config.window.frames * config.space.size**2
     windows = round(free / (_WINDOW_BYTES * volume / _WINDOW_VOLUME))
     room = f"room for some {compact(windows)} windows (`infotok estimate` says how many come)"
@@ -170,7 +156,7 @@ def check_disk(name: str, folder: Path, config: RunConfig) -> Finding:
 
 def check_scratch(folder: Path) -> Finding:
     """Whether Ray can write its own files."""
-    usage = shutil.disk_usage(_there(folder))
+    usage = shutil.disk_usage(existing_folder(folder))
     told = f"{folder}: {usage.free / 1e9:.0f} GB free"
     if usage.free < (1 - _RAY_FULL) * usage.total:
         return bad("scratch", f"{told}, and Ray stops at {_RAY_FULL:.0%}",
@@ -186,8 +172,3 @@ def check_shared_memory(folder: Path) -> Finding:
         advice = "give the container more: --shm-size=8g, or an emptyDir of medium Memory"
         return doubtful("shared memory", f"{told}: Ray falls back to slow files", advice)
     return good("shared memory", told)
-
-
-def _there(folder: Path) -> Path:
-    """The folder, or the next one above that exists."""
-    return next(path for path in (folder, *folder.parents) if path.exists())

@@ -193,11 +193,12 @@ class Corpus:
             analyse(plan, spec, progress)
         return freeze_statistics(plan, spec.work, sample, token_floor=floor)
 
-    def tokenise(self, control: RunControl, rule: Rule | None = None) -> dict[str, Any]:
-        """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU.
+    def analysed(self) -> tuple[Plan, WorkFolder, ElboStatistics]:
+        """What pass two starts from; nothing is written.
 
-        Args:
-            rule: Use this one instead of solving that of the configuration.
+        Raises:
+            IncompleteError: If pass one is not finished.
+            PlanMismatchError: If it was done with another tokenizer.
         """
         plan = load_plan(self.work)
         if plan.head.tokenizer != self.tokenizer.fingerprint:
@@ -212,6 +213,15 @@ class Corpus:
                 f"{self.work.url}: only the sample is analysed; finish pass one with "
                 "`infotok analyse`"
             )
+        return plan, folder, statistics
+
+    def tokenise(self, control: RunControl, rule: Rule | None = None) -> dict[str, Any]:
+        """Pass two and the manifest; returns the summary. Needs a running Ray, but no GPU.
+
+        Args:
+            rule: Use this one instead of solving that of the configuration.
+        """
+        plan, folder, statistics = self.analysed()
         spec = shard_spec(
             self.config, plan, folder, self.output, statistics,
             num_codes=self.tokenizer.shape.codebook_size, rule=rule,
@@ -270,7 +280,8 @@ class Corpus:
 
     def _work_folder(self, plan: Plan, device: str) -> WorkFolder:
         key = digest([plan.head.analysis, plan.head.tokenizer, device])
-        return WorkFolder(store=self.work, analysis_key=key)
+        single_writer = self.config.runtime.single_writer
+        return WorkFolder(store=self.work, analysis_key=key, single_writer=single_writer)
 
     def _progress(self, control: RunControl, stage: str, total: int, total_bytes: int) -> Progress:
         runtime = self.config.runtime

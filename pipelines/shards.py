@@ -8,7 +8,7 @@ the routing alone, so a shard may be written twice, by anybody, and come out the
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -99,8 +99,13 @@ def shard_spec(
     )
 
 
-def tokenise_shard(spec: ShardSpec, shard: int) -> ShardCommit:
+def tokenise_shard(
+    spec: ShardSpec, shard: int, *, watch: Callable[[str], None] = lambda _: None
+) -> ShardCommit:
     """Write the data files of one shard and commit it. Safe to repeat.
+
+    Args:
+        watch: Is told what comes next: the reading of a video, the writing of a part.
 
     Raises:
         ConflictError: If a name is taken by other bytes.
@@ -109,8 +114,9 @@ def tokenise_shard(spec: ShardSpec, shard: int) -> ShardCommit:
     files: list[DataFile] = []
     totals = TotalsBuilder()
     videos: set[str] = set()
-    rows_of_shard = _rows(spec, spec.plan.shard(shard))
+    rows_of_shard = _rows(spec, spec.plan.shard(shard), watch)
     for part, rows in enumerate(_parts(rows_of_shard, spec.config.output.file_bytes)):
+        watch(f"writing part {part}")
         for row in rows:
             totals.add(row)
             videos.add(row["video_id"])
@@ -149,12 +155,15 @@ def _encode(
         yield f"wds/{name}.tar", tar_bytes(rows), "webdataset"
 
 
-def _rows(spec: ShardSpec, videos: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _rows(
+    spec: ShardSpec, videos: Sequence[dict[str, Any]], watch: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
     dealer = TokenDealer(spec.rule)
     receipts = ReceiptStore(spec.plan, spec.work.store, {row["block"] for row in videos})
     for row, receipt in zip(videos, receipts.read(videos), strict=True):
         if receipt.failure is not None:
             continue
+        watch(f"reading {row['uri']}")
         facts = receipt.stream_facts()
         extra = json.loads(row["extra"]) if row["extra"] else {}
         for entry in receipt.units:

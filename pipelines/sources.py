@@ -27,12 +27,14 @@ from pipelines.reachable import check_reachable
 from pipelines.source_manifest import MANIFEST_SUFFIXES, read_manifest
 from pipelines.source_versions import object_version, stat_object
 from pipelines.storage import Store, is_local
-from pipelines.store_options import listed_name
+from pipelines.store_options import is_web, listed_name
 from schemas.ids import quote_path, unquote_path
 
 __all__ = ["Source", "SourceObject", "open_source", "source_url"]
 
 _MAGIC = frozenset("*?[")
+_PATTERN = re.compile(r"[*\[]")
+"""In an address of the web a question mark begins a query."""
 _MISSING = "missing"
 _NO_EXTRA: Mapping[str, Any] = MappingProxyType({})
 """One for all: a million empty dicts are 64 MB."""
@@ -88,18 +90,20 @@ def open_source(
     """Find out what ``url`` names, and start listing it.
 
     Args:
-        url: Folder, bucket prefix, glob, single file or manifest (.csv, .jsonl, .parquet).
+        url: Folder, bucket prefix, glob, single file or manifest (.csv, .jsonl, .parquet). A folder
+            of a web server only by a glob: its page may link to anything, or to nothing.
         exclude_roots: Output and work roots: never listed, should they lie inside the source.
         extra_types: Arrow's names of the types that columns of a manifest have in the corpus it is
             for; None: what the file says.
 
     Raises:
-        PipelineError: If there is nothing, or a manifest has no URI column.
+        PipelineError: If there is nothing, a page of a web server, or a manifest without a URI
+            column.
         StorageError: If the store does not answer.
     """
     store = Store(url, storage)
     check_reachable(store)
-    kind = _kind(store)
+    kind = _kind(store, url)
     if kind == "file":
         folder, name = posixpath.split(store.url)
         if name.lower().endswith(MANIFEST_SUFFIXES):
@@ -107,26 +111,35 @@ def open_source(
         item = _stat(Store(folder, storage), quote_path(name))
         return Source(url=url, root=folder, objects=iter([item]))
     # A name that is there is meant literally, brackets and all.
-    if kind is None and _MAGIC.intersection(url):
+    if (kind is None and _MAGIC.intersection(url)) or (kind == "page" and _PATTERN.search(url)):
         root, pattern = _split_glob(url)
         objects = _list(Store(root, storage), config, exclude_roots, glob=f"/{pattern}")
         return Source(url=url, root=root, objects=objects)
     if kind is None:
         raise PipelineError(f"input {url} does not exist")
+    if kind == "page":
+        raise PipelineError(
+            f"input {url} is a web page or a folder of a web server, which cannot be listed "
+            f"reliably: name its videos by a glob ({store.url}/*.mp4) or a manifest of URLs"
+        )
     return Source(url=url, root=store.url, objects=_list(store, config, exclude_roots))
 
 
-def _kind(store: Store) -> str | None:
-    """``file``, ``directory``, or None if there is no such thing."""
+def _kind(store: Store, url: str) -> str | None:
+    """``file``, ``directory``, ``page`` (of a web server), or None if there is no such thing."""
     if store.local:
         path = Path(store.url)
         return "file" if path.is_file() else "directory" if path.is_dir() else None
     try:
-        return store.remote("info", store.url)["type"]
+        found = store.remote("info", store.url)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise PipelineError(f"input {store.url} cannot be looked at: {error}") from error
+    # To fsspec everything on a web server is a file; it was asked without the slash at the end.
+    if is_web(url) and (url.endswith("/") or found.get("mimetype") == "text/html"):
+        return "page"
+    return found["type"]
 
 
 def _split_glob(url: str) -> tuple[str, str]:

@@ -37,7 +37,9 @@ def find_remote(remote: Remote, url: str) -> Iterator[dict[str, Any]]:
     except FileNotFoundError:
         return
     for name in sorted(found):
-        yield found[name]
+        # A web page without links comes as a file of which nothing is known.
+        if found[name]:
+            yield found[name]
 
 
 def find_s3(remote: Remote, url: str) -> Iterator[dict[str, Any]]:

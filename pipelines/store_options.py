@@ -8,7 +8,7 @@ import fsspec
 
 from pipelines.config import StorageConfig
 
-__all__ = ["is_local", "is_s3", "listed_name", "one_request", "storage_options"]
+__all__ = ["is_local", "is_s3", "is_web", "listed_name", "one_request", "storage_options"]
 
 
 def is_local(url: str) -> bool:
@@ -19,6 +19,11 @@ def is_local(url: str) -> bool:
 def is_s3(url: str) -> bool:
     """Whether ``url`` is in an S3 store."""
     return url.startswith(("s3://", "s3a://"))
+
+
+def is_web(url: str) -> bool:
+    """Whether ``url`` is an address of a web server."""
+    return url.startswith(("http://", "https://"))
 
 
 def listed_name(url: str) -> str:

@@ -1,13 +1,14 @@
 """Pass two: frozen statistics and stored analyses to token shards. No video, no GPU, no network.
 
 Each shard is one independent task (`pipelines.shards`); here they are handed to Ray, and again
-those that it lost.
+those that it lost. Ray retries a task whose process died, without end: so its starts are counted,
+as those of videos are in pass one, and a shard that ends every process is left out, and told.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -40,7 +41,8 @@ def tokenise(
 
     Raises:
         PipelineError: If a shard cannot be written: an analysis is gone or damaged, or the output
-            holds other bytes under one of the names.
+            holds other bytes under one of the names; or, when the others are written, if one ended
+            its process ``limits.attempts`` times.
     """
     prefix = spec.commits
     done = {
@@ -82,11 +84,14 @@ def _groups(
 
 def _rounds(waiting: Sequence[int], spec: ShardSpec, progress: Progress) -> None:
     ended: StreamEndedError | None = None
+    deadly: dict[int, str] = {}
     for _ in range(_ROUNDS):
         if not waiting:
-            return
-        finished, ended = _run(waiting, spec, progress)
-        waiting = [shard for shard in waiting if shard not in finished]
+            break
+        finished, ended = _run(waiting, spec, progress, deadly)
+        waiting = [shard for shard in waiting if shard not in finished and shard not in deadly]
+    if deadly:
+        raise PipelineError(_told(deadly, spec.config.limits.attempts))
     if waiting:
         raise PipelineError(
             f"{len(waiting)} shards could not be written in {_ROUNDS} rounds (first: "
@@ -94,13 +99,28 @@ def _rounds(waiting: Sequence[int], spec: ShardSpec, progress: Progress) -> None
         ) from ended
 
 
+def _told(deadly: Mapping[int, str], attempts: int) -> str:
+    first = min(deadly)
+    more = f" (and so did {len(deadly) - 1} more)" if len(deadly) > 1 else ""
+    last = f", last while {deadly[first]}" if deadly[first] else ""
+    return (
+        f"shard {first} ended its worker process {attempts} times (limits.attempts){last}{more}: "
+        "out of memory, or a crash in a library, of which Ray may say more above; what is written "
+        "stays, and the same command tries again what is missing (with more memory for each core, "
+        "if that was it)"
+    )
+
+
 def _run(
-    shards: Sequence[int], spec: ShardSpec, progress: Progress
+    shards: Sequence[int], spec: ShardSpec, progress: Progress, deadly: dict[int, str]
 ) -> tuple[set[int], StreamEndedError | None]:
-    """One round: the shards that are written, and why Ray gave up, if it did."""
+    """One round: the shards that are written, and why Ray gave up, if it did.
+
+    Those that end their processes go into ``deadly``, with what they were last at.
+    """
     dataset = ray.data.from_arrow([pa.table({"shard": [shard]}) for shard in shards]).map_batches(
         _shard_task,  # pyright: ignore[reportArgumentType]  fn_kwargs are not typed
-        fn_kwargs={"spec": spec},
+        fn_kwargs={"spec": spec, "run_id": progress.control.run_id},
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=1,
@@ -111,6 +131,10 @@ def _run(
             for row in batch.to_pylist():
                 if row["error"]:
                     raise PipelineError(row["error"])
+                if row["deadly"]:
+                    deadly[row["shard"]] = row["last"]
+                    progress.advance()
+                    continue
                 finished.add(row["shard"])
                 progress.advance(windows=row["clips"], tokens=row["tokens"])
                 progress.item_done(0)
@@ -120,15 +144,34 @@ def _run(
     return finished, None
 
 
-def _shard_task(batch: pa.Table, *, spec: ShardSpec) -> pa.Table:
+def _shard_task(batch: pa.Table, *, spec: ShardSpec, run_id: str) -> pa.Table:
     rows: list[dict[str, Any]] = []
     for shard in batch["shard"].to_pylist():
-        row = {"shard": shard, "clips": 0, "tokens": 0, "error": ""}
+        row = {"shard": shard, "clips": 0, "tokens": 0, "deadly": False, "last": "", "error": ""}
         try:
-            commit = tokenise_shard(spec, shard)
-            row |= {"clips": commit.totals.clips, "tokens": commit.totals.tokens}
+            row |= _started(spec, shard, run_id)
         except (PipelineError, OSError) as error:
             # Carried as data: Ray would wrap it, and retry what no retry can mend.
             row["error"] = f"shard {shard}: {error}"
         rows.append(row)
     return pa.Table.from_pylist(rows)
+
+
+def _started(spec: ShardSpec, shard: int, run_id: str) -> dict[str, Any]:
+    work, limit = spec.work, spec.config.limits.attempts
+    name = spec.commit_path(shard).removesuffix(".json")
+    start = work.claim(name, run_id=run_id, limit=limit)
+    if start > limit:
+        return {"deadly": True, "last": work.noted(name, run_id=run_id, start=limit)}
+
+    def watch(text: str) -> None:
+        # A request for each video, so only when it may be the last that is heard of it.
+        if start == limit:
+            work.note(name, run_id=run_id, start=start, text=text)
+
+    try:
+        commit = tokenise_shard(spec, shard, watch=watch)
+    finally:
+        # Nobody died, whatever it came to.
+        work.release(name, run_id=run_id, starts=start)
+    return {"clips": commit.totals.clips, "tokens": commit.totals.tokens}

@@ -8,11 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
 import pyarrow as pa
+import ray
 import torch
 
 from infotok_core.opening import named_dtype, open_tokenizer
 from pipelines.analyser import UnitAnalyser, VideoTokenizer
 from pipelines.config import RunConfig
+from pipelines.errors import PipelineError
 from pipelines.records import DecodedUnit, Status, statuses_to_table, table_to_units
 from pipelines.stages import StageSpec
 from pipelines.turns import Turns
@@ -39,6 +41,28 @@ def load_tokenizer(config: RunConfig, device: str) -> VideoTokenizer:
     )
 
 
+def _loaded(spec: StageSpec) -> VideoTokenizer:
+    """The tokenizer of ``spec``; starts are counted, for Ray restarts an actor without end.
+
+    Raises:
+        PipelineError: If it has ended this actor too often.
+    """
+    limit = spec.config.limits.attempts
+    actor = ray.get_runtime_context().get_actor_id() if ray.is_initialized() else None
+    name = f"actors/{actor}"
+    start = spec.work.claim(name, run_id=spec.run_id, limit=limit)
+    if start > limit:
+        raise PipelineError(
+            f"the tokenizer ended its process {limit} times (limits.attempts) while it was loaded: "
+            "out of memory, or a crash in a library, of which Ray may say more above"
+        )
+    try:
+        return (spec.load or load_tokenizer)(spec.config, spec.device)
+    finally:
+        # Nobody died, whatever it came to.
+        spec.work.release(name, run_id=spec.run_id, starts=start)
+
+
 class AnalyseUnits:
     """Unit rows in, unit objects stored, status rows out. Ray actor: loads the weights once.
 
@@ -51,9 +75,9 @@ class AnalyseUnits:
         self._spec = spec
         if spec.device == "cpu":
             torch.set_num_threads(spec.config.tokenizer.cpu_threads)
-        load, settings = spec.load or load_tokenizer, spec.config.tokenizer
+        settings = spec.config.tokenizer
         self._analyser = UnitAnalyser(
-            load(spec.config, spec.device),
+            _loaded(spec),
             batch_size=settings.batch_size,
             fixed_places=settings.fixed_places,
         )

@@ -11,6 +11,7 @@ receipts/{block}/…            all receipts of a block in one object: see `rece
 timings/{run}-{stage}.json    how long it took; nothing depends on it
 attempts/{block}/{id}/{run}-{n}
                               a start, noted before it happens: survives the death of its worker
+                              (of a shard: attempts/{commit}/…; of an actor: attempts/actors/…)
 statistics.json               the frozen statistics of pass one
 commits/{tokens_key}-{output}/{shard}.json
                               a shard is written, in the output of this path
@@ -53,10 +54,12 @@ class WorkFolder:
     Attributes:
         store: Root of the work folder.
         analysis_key: Digest over policy, tokenizer, device kind and precision.
+        single_writer: The store may ignore that a name is taken.
     """
 
     store: Store
     analysis_key: str
+    single_writer: bool = False
 
     def unit_path(self, video: str, version: str, unit_index: int, *, block: int) -> str:
         """Name of a unit object."""
@@ -115,9 +118,20 @@ class WorkFolder:
             The number of this start, from 1; ``limit + 1`` if it must not happen any more.
         """
         for number in range(1, limit + 1):
-            if self.store.create(f"attempts/{name}/{run_id}-{number}", b""):
+            path = f"attempts/{name}/{run_id}-{number}"
+            if self.single_writer and self.store.exists(path):
+                continue
+            if self.store.create(path, b""):
                 return number
         return limit + 1
+
+    def note(self, name: str, *, run_id: str, start: int, text: str) -> None:
+        """Say how far a start has come, for the case that it goes no further."""
+        self.store.replace(f"attempts/{name}/{run_id}-{start}", text.encode())
+
+    def noted(self, name: str, *, run_id: str, start: int) -> str:
+        """What a start said last; empty if it said nothing."""
+        return self.store.read(f"attempts/{name}/{run_id}-{start}").decode()
 
     def release(self, name: str, *, run_id: str, starts: int) -> None:
         """Forget the starts of what got through in the end.

@@ -125,6 +125,18 @@ class FailingStore(Store):
         raise ArithmeticError(f"{path} is too odd for {self.url}")
 
 
+class DeadlyStore(Store):
+    """Ends the process that writes the second shard, as a lack of memory would."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DeadlyStore, (self.url, self.config)
+
+    def publish(self, path: str, data: bytes) -> None:
+        if "-000001-" in path:
+            os._exit(1)
+        super().publish(path, data)
+
+
 def load_haunted(config: RunConfig, device: str) -> HauntedTokenizer:
     """White ends the process, as a bug in a kernel would; black raises."""
     return HauntedTokenizer(_load(config, device), white=lambda: os._exit(1), black=_fail)
@@ -133,6 +145,11 @@ def load_haunted(config: RunConfig, device: str) -> HauntedTokenizer:
 def load_sleeping(config: RunConfig, device: str) -> HauntedTokenizer:
     """White takes for ever."""
     return HauntedTokenizer(_load(config, device), white=lambda: time.sleep(3600), black=_fail)
+
+
+def load_deadly(config: RunConfig, device: str) -> HauntedTokenizer:
+    """The actors of a machine on which the weights do not fit into memory."""
+    os._exit(1)
 
 
 def load_never(config: RunConfig, device: str) -> HauntedTokenizer:

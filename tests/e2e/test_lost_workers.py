@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -16,14 +17,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from runs import REPOSITORY, FailingStore, load_haunted, load_never, load_sleeping
+from runs import (
+    REPOSITORY,
+    DeadlyStore,
+    FailingStore,
+    load_deadly,
+    load_haunted,
+    load_never,
+    load_sleeping,
+)
 from videos import numbered_frame, write_video
-from work_folders import analysed, video
+from work_folders import analysed, video, write
 
 from benchmarks.processes import descendants
 from jobs.config import load_config
 from jobs.engine import engine
-from pipelines.analyse import analyse
+from pipelines.analyse import analyse, analyse_again
 from pipelines.analyser import VideoTokenizer
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError, StalledError
@@ -147,6 +156,21 @@ def test_a_unit_that_ends_every_actor_is_set_aside_and_costs_no_other_video(
         assert said in failure.detail
 
 
+def test_a_video_that_ends_every_worker_when_it_is_recomputed_is_named(
+    control: RunControl, videos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = ("limits.attempts=1", "runtime.units_per_call=8", "runtime.decoders=1")
+    work = make_work(tmp_path, videos, checkpoint, control, load_tokenizer, *settings)
+    work.spec = replace(work.spec, keep_units=False)
+    assert set(reasons(work.run()).values()) == {None}
+    again = replace(work.spec, load=load_haunted, run_id="again")
+    # Black is harmless here: it is not among them.
+    rows = [row for row in work.plan.rows() if row["uri"] != "e-black.mp4"]
+    said = "c-white.mp4 could not be analysed again: WORKER_LOST, workers died 1 times"
+    with pytest.raises(PipelineError, match=said):
+        analyse_again(work.plan, rows, again, work.progress)
+
+
 def test_a_video_whose_decoding_ends_the_worker_is_set_aside(
     control: RunControl, videos: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
@@ -171,6 +195,16 @@ def test_a_cluster_that_cannot_start_the_tokenizer_fails_the_run_and_no_video(
     settings = ("limits.attempts=1",)
     work = make_work(tmp_path, videos, checkpoint, control, load_never, *settings)
     with pytest.raises(PipelineError, match="no weights for"):
+        work.run()
+    assert work.receipts() == {}
+
+
+def test_a_tokenizer_whose_loading_ends_every_actor_fails_the_run_and_no_video(
+    control: RunControl, videos: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    settings = ("limits.attempts=1", "runtime.watchdog_s=60")
+    work = make_work(tmp_path, videos, checkpoint, control, load_deadly, *settings)
+    with pytest.raises(PipelineError, match=r"ended its process 1 times.* while it was loaded"):
         work.run()
     assert work.receipts() == {}
 
@@ -228,16 +262,46 @@ def _killing_the_decoder_of(video: str, work: Path) -> Generator[list[str]]:
         thread.join()
 
 
+def test_a_shard_that_ends_every_worker_is_named_and_costs_no_other_shard(
+    control: RunControl, tmp_path: Path
+):
+    names = ("a.mp4", "b.mp4", "c.mp4")
+    videos = {name: video(seed, 2) for seed, name in enumerate(names)}
+    done = analysed(tmp_path / "work", videos, shard_source_bytes=1000)
+    expected = write(done.spec(tmp_path / "undisturbed"))
+    spec = done.spec(tmp_path / "out")
+    with pytest.raises(PipelineError) as caught:
+        tokenise(replace(spec, output=DeadlyStore(spec.output.url)), shards_of(control, 3))
+    said = str(caught.value)
+    assert said.startswith(
+        "shard 1 ended its worker process 3 times (limits.attempts), last while writing part 0: "
+    )
+    assert len(said.splitlines()) == 1
+    assert list(spec.work.store.entries(spec.commits)[1]) == ["000000.json", "000002.json"]
+    # As the next start does, when what was wrong is mended.
+    control = replace(control, run_id="next")
+    tokenise(spec, shards_of(control, 3))
+    files = [file for commit in expected for file in commit.files]
+    assert {file.path: file.sha256 for file in files} == {
+        f"data/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in (tmp_path / "out" / "data").iterdir()
+    }
+
+
+def shards_of(control: RunControl, total: int) -> Progress:
+    return Progress(
+        control=control, stage="tokenise", total=total, total_bytes=0, interval_s=1e9,
+        watchdog_s=60,
+    )  # fmt: skip
+
+
 def test_shards_that_fail_in_every_round_are_told_with_the_last_error(
     control: RunControl, tmp_path: Path
 ):
     done = analysed(tmp_path / "work", {"a.mp4": video(1, 1)})
     spec = replace(done.spec(tmp_path / "out"), output=FailingStore(str(tmp_path / "out")))
-    progress = Progress(
-        control=control, stage="tokenise", total=1, total_bytes=0, interval_s=1e9, watchdog_s=600
-    )
     with pytest.raises(PipelineError) as caught:
-        tokenise(spec, progress)
+        tokenise(spec, shards_of(control, 1))
     assert str(caught.value) == (
         "1 shards could not be written in 3 rounds (first: 0); the last one ended with: "
         f"ArithmeticError: data/train-000000-00.parquet is too odd for {tmp_path}/out"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +142,18 @@ def test_the_exit_codes_in_the_help_are_those_of_the_errors():
     text = infotok("--help").output
     for code in (0, 1, 2, 3, 4, 5, 130, 143):
         assert f" {code}  " in text
+
+
+def test_an_interrupt_before_the_work_has_an_exit_code_of_its_own():
+    # A server that never answers: so the input is being listed for long enough.
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v.mp4"
+        command = [sys.executable, "-m", "jobs", "plan", url, "out"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        with server.accept()[0]:
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (130, "error: stopped as asked\n")
 
 
 def test_python_m_jobs_is_the_same_command():

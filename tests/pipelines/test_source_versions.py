@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
 import threading
 import uuid
-from collections.abc import Iterator
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Generator, Iterator
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import fsspec
@@ -21,6 +22,7 @@ from videos import write_video
 from pipelines import stages
 from pipelines.config import RunConfig, SourceConfig, StorageConfig
 from pipelines.decode import DecoderProcess
+from pipelines.errors import PipelineError
 from pipelines.records import DecodedUnit, Status, table_to_units
 from pipelines.source_versions import object_version, stat_object
 from pipelines.sources import Source, open_source
@@ -116,6 +118,18 @@ class _Quiet(SimpleHTTPRequestHandler):
         pass
 
 
+class _Page(_Quiet):
+    """One page without links, whatever is asked for."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.end_headers()
+        self.wfile.write(b"<p>An application is started here.")
+
+    do_HEAD = do_GET
+
+
 class _Tagged(_Quiet):
     def end_headers(self) -> None:
         self.send_header("ETag", '"as good as any"')
@@ -128,13 +142,42 @@ def web(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     pytest.importorskip("aiohttp", reason="fsspec asks web servers with it")
     (tmp_path / "in").mkdir()
     write_video(tmp_path / "in" / "v.mp4", 9)
-    serve = functools.partial(request.param, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+    with _serving(functools.partial(request.param, directory=str(tmp_path))) as url:
+        yield f"{url}/in"
+
+
+@contextlib.contextmanager
+def _serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Generator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/in"
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("folder", ["", "/"])
+def test_a_folder_of_a_web_server_is_refused_with_what_works(web: str, folder: str):
+    url = f"{web}{folder}"
+    with pytest.raises(PipelineError) as caught:
+        source_of(url)
+    assert str(caught.value) == (
+        f"input {url} is a web page or a folder of a web server, which cannot be listed reliably: "
+        f"name its videos by a glob ({web}/*.mp4) or a manifest of URLs"
+    )
+
+
+def test_a_glob_of_a_web_server_that_answers_everything_with_a_page_lists_nothing():
+    with _serving(_Page) as url:
+        assert list(source_of(f"{url}/in/*.mp4").objects) == []
+        with pytest.raises(PipelineError, match="is a web page"):
+            source_of(f"{url}/watch?v=1")
+
+
+def test_a_folder_of_a_web_server_without_a_file_lists_nothing(web: str, tmp_path: Path):
+    (tmp_path / "in" / "empty").mkdir()
+    assert list(source_of(f"{web}/empty/*.mp4").objects) == []
+    assert list(Store(f"{web}/empty").list()) == []
 
 
 def test_the_links_of_a_web_page_are_asked_one_by_one(web: str, tmp_path: Path):

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from s3_tools import ignores_conditions, proxy
 from work_folders import analysed, window
 
 from pipelines.config import StorageConfig
@@ -66,6 +67,14 @@ def test_starts_are_counted_up_to_the_limit(work: WorkFolder):
     numbers = [work.claim("video", run_id="run", limit=3) for _ in range(5)]
     assert numbers == [1, 2, 3, 4, 4]
     assert work.claim("another", run_id="run", limit=3) == 1
+
+
+@pytest.mark.s3
+def test_starts_are_counted_where_a_name_can_be_taken_twice(s3_endpoint: str, bucket: str):
+    with proxy(s3_endpoint, ignores_conditions) as url:
+        store = Store(bucket, StorageConfig(endpoint_url=url))
+        work = WorkFolder(store=store, analysis_key="a" * 64, single_writer=True)
+        assert [work.claim("video", run_id="run", limit=3) for _ in range(5)] == [1, 2, 3, 4, 4]
 
 
 def test_starts_of_another_driver_are_not_held_against_a_video(work: WorkFolder):
