@@ -61,6 +61,19 @@ class Stream:
             batch_size=batch_size,
         )
 
+    def require_step(self, total: int) -> None:
+        """Refuse an epoch of which nothing would be left: a trainer would be done in no time.
+
+        Raises:
+            ValueError: If not every rank gets a whole batch.
+        """
+        if total < self.world_size * self.batch_size:
+            raise ValueError(
+                f"{total} items are no whole step of {self.world_size} ranks with batch_size "
+                f"{self.batch_size}, so that nothing would be left of the epoch: take smaller "
+                "batches, or drop_last=False"
+            )
+
     def indices(self, base: int, taken: int, total: int, *, drop_last: bool) -> Iterator[int]:
         """Items of the order that are this stream's, from its ``taken``-th on.
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
+from infotok_core.numbers_in_range import whole_number
 from infotok_core.tokenizer import VideoCodec
 from pipelines.config import StorageConfig
 from pipelines.dataset.corpus import Corpus, open_corpus
@@ -86,21 +87,21 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         # A notebook has no type checker.
         if not isinstance(mode, Packing | Buckets | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"mode must be None, a Packing or Buckets, not {mode!r}")
-        if lanes < 1:
+        self._seed = None if seed is None else whole_number("seed", seed)
+        self._lanes = whole_number("lanes", lanes)
+        self._batch_size = whole_number("batch_size", batch_size)
+        if self._lanes < 1:
             raise ValueError(f"lanes {lanes} must be at least 1")
         if (rank is None) != (world_size is None):
             raise ValueError("rank and world_size are given together or not at all")
         here = rank_and_world_size()
-        self._rank = here[0] if rank is None else rank
-        self._world_size = here[1] if world_size is None else world_size
-        Stream.here(self._rank, self._world_size, batch_size)
+        self._rank = here[0] if rank is None else whole_number("rank", rank)
+        self._world_size = here[1] if world_size is None else whole_number("world_size", world_size)
+        Stream.here(self._rank, self._world_size, self._batch_size)
         self._corpus = open_corpus(str(url), format=format, unit_rows=unit_rows, storage=storage)
         if mode is not None:
             mode.specials.check(self.info.tokenizer)
         self._mode = mode
-        self._seed = seed
-        self._lanes = lanes
-        self._batch_size = batch_size
         self._drop_last = self._world_size > 1 if drop_last is None else drop_last
         self._columns = tuple(self.info.extra_columns if columns is None else columns)
         self._reader = UnitReader(self._corpus, self._columns, verify=verify)
@@ -151,6 +152,8 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         plan = self._plan()
         stream = Stream.here(self._rank, self._world_size, self._batch_size)
         progress = self._start(stream, len(plan))
+        if self._drop_last and not progress.base:
+            stream.require_step(len(plan))
         self._use_up_state()
         # Not in the generator: loaders ask for the state before they ask for the first item.
         self._progress = progress
