@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from jobs.reading import reading
+from jobs.reading import reading, require_writable
 from pipelines.errors import PipelineError
 from pipelines.evaluation.plots import require_plots, write_plots
 from pipelines.evaluation.tables import evaluation_markdown
@@ -46,7 +46,7 @@ class EvaluationFiles:
         )
         for name in (files.json_file, files.markdown):
             if name is not None and name != "-":
-                _require_writable(Path(name))
+                require_writable(name)
         if files.plots is not None:
             try:
                 require_plots()
@@ -86,21 +86,6 @@ class EvaluationFiles:
                 self.markdown.write_text(text, encoding="utf-8")
         if problems:
             raise PipelineError("; ".join(problems))
-
-
-def _require_writable(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise click.UsageError(f"{path.parent} does not exist: nothing could be written there")
-    is_new = not path.exists()
-    if not (is_new or path.is_file()):
-        # A pipe is opened once.
-        return
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
-    if is_new:
-        path.unlink()
 
 
 @contextlib.contextmanager

@@ -203,7 +203,7 @@ def test_json_alone_can_be_printed(videos: Path):
         (("--rates", "0.01"), "rates must be in"),
         (("--frames", "6"), "window.frames must be 1 + 4k"),
         (("--size", "100"), "space.size"),
-        (("--json", "no/such/folder/x.json"), "no/such/folder does not exist"),
+        (("--json", "no/such/folder/x.json"), "no/such/folder is no folder"),
         (("--json", "/proc/x.json"), "/proc/x.json cannot be written"),
         (("--markdown", "/proc/x.md"), "/proc/x.md cannot be written"),
         (("--plots", "/proc/x"), "/proc/x"),

@@ -28,7 +28,7 @@ from pipelines.reconstruct import (
 )
 from pipelines.selection import Selection
 from pipelines.source_windows import SourceWindows
-from schemas.ids import video_id
+from schemas.ids import quote_path, video_id
 from schemas.layout import MANIFEST_PATH
 from schemas.versions import FormatError
 
@@ -267,6 +267,13 @@ def test_videos_and_clips_can_be_picked(reader: CorpusReader):
         ("z.mp4", [0, 1, 2]),
         ("z.mp4", [1]),
     ]
+
+
+@pytest.mark.parametrize("written", ["100 %.mp4", "100 %25.mp4"])
+def test_a_percent_sign_may_be_written_as_in_the_folder_or_as_in_the_rows(written: str):
+    uri = quote_path("100 %.mp4")
+    assert written in Selection.parse(videos=[written]).videos.values()
+    assert video_id(uri) in Selection.parse(videos=[written]).videos
 
 
 def test_what_the_corpus_lacks_is_named(reader: CorpusReader):
