@@ -9,7 +9,7 @@ from typing import Any
 import click
 import torch
 
-from jobs.options import config_from, configuration_options
+from jobs.options import FiniteRange, config_from, configuration_options
 from pipelines.config import RunConfig
 from pipelines.estimate import Estimate
 from pipelines.estimate import estimate as estimate_corpus
@@ -39,7 +39,7 @@ _MOST_WINDOWS = 64
 )  # fmt: skip
 @click.option("--rate", type=float, help="Mean share of tokens to keep, in [1/16, 1]; default 0.5.")
 @click.option(
-    "--clips-per-s", type=click.FloatRange(min=0, min_open=True), metavar="X",
+    "--clips-per-s", type=FiniteRange(min=0, min_open=True), metavar="X",
     help="Hours are those of a device with this speed, instead of the one measured here.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")

@@ -114,6 +114,13 @@ def test_hours_follow_from_a_speed_that_is_given(folder: Path, everything: dict[
     assert found["totals"]["tokenizer_hours"]["value"] == pytest.approx(windows / 36_000)
 
 
+@pytest.mark.parametrize("speed", ["nan", "inf"])
+def test_a_speed_that_is_no_finite_number_is_wrong_usage(folder: Path, speed: str):
+    result = estimate(folder, "--clips-per-s", speed)
+    assert result.exit_code == 2
+    assert f"{speed} is not a finite number" in result.stderr
+
+
 def test_some_of_the_videos_speak_for_all_within_an_interval_that_says_how_it_was_made(
     folder: Path,
 ):
