@@ -153,7 +153,10 @@ def test_the_json_alone_gives_tables_and_pictures(
     ("options", "message"),
     [
         ((), "INPUT names videos, --from-json FILE results"),
-        (("videos", "--from-json", __file__), "measures nothing"),
+        (
+            ("videos", "--from-json", __file__),
+            "measures nothing, so it takes --markdown and --plots alone, not INPUT",
+        ),
         (("--from-json", __file__, "--rates", "1", "--profile", "me"), "not --rates, --profile"),
         (("--from-json", __file__, "--json", "-"), "not --json"),
     ],
@@ -204,6 +207,7 @@ def test_json_alone_can_be_printed(videos: Path):
         (("--frames", "6"), "window.frames must be 1 + 4k"),
         (("--size", "100"), "space.size"),
         (("--json", "no/such/folder/x.json"), "no/such/folder is no folder"),
+        (("--json", "x", "--markdown", "./x"), "--json and --markdown name the same file"),
         (("--json", "/proc/x.json"), "/proc/x.json cannot be written"),
         (("--markdown", "/proc/x.md"), "/proc/x.md cannot be written"),
         (("--plots", "/proc/x"), "/proc/x"),

@@ -248,7 +248,19 @@ def test_samples_go_back_to_frames_by_the_default_checkpoint(corpus: Any, tmp_pa
         detokenise(twice, tokenizer)
     with pytest.raises(ValueError, match=r"tokens \[\d+\] and positions \[\d+, 3\] must be"):
         detokenise({**sample, "tokens": sample["tokens"][1:]}, tokenizer)
-    with pytest.raises(ValueError, match="64500 exceed"):
+    for change, message in (
+        ({"tokens": sample["tokens"] + 0.5}, r"tokens of torch\.float32 must be whole numbers"),
+        ({"positions": sample["positions"].double()}, r"positions of torch\.float64 must be whole"),
+        # As 32 bits these would be codes.
+        ({"tokens": sample["tokens"] + (1 << 32)}, r"token 429\d+ is none of 64000 codes"),
+        ({"tokens": sample["tokens"] - 64000}, r"token -\d+ is none of 64000 codes"),
+        ({"grid": (3, 8)}, r"grid \(3, 8\) must be \(t, h, w\)"),
+        ({"num_frames": -1}, "num_frames -1 must be at least 1"),
+        ({"num_frames": 8.5}, r"num_frames must be a whole number, not 8\.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detokenise({**sample, **change}, tokenizer)
+    with pytest.raises(ValueError, match="token 64500 is none of 64000 codes"):
         detokenise({**sample, "tokens": sample["tokens"] * 0 + 64500}, tokenizer)
     context = next(iter(TokenDataset(corpus.store.url, Packing(context=50))))
     with pytest.raises(ValueError, match="lacks grid, num_frames, width, height: windows can be"):
