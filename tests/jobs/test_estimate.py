@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from evaluations import write_small_checkpoint
+from programs import write_programs
 from torch import Tensor
 from units import CountingTokenizer
 
@@ -263,3 +264,14 @@ def test_videos_that_the_tokenizer_cannot_analyse_would_be_set_aside(folder: Pat
     _, found = estimated_by(folder, room=0)
     assert found.reasons["OUT_OF_MEMORY"] == 4
     assert found.totals["tokens"].value == 0
+
+
+def test_a_tokenizer_that_does_not_run_here_is_named(folder: Path, tmp_path: Path):
+    result = estimate(folder, "--set", "tokenizer.dtype=float16", "--set", "tokenizer.device=cpu")
+    assert result.exit_code == 1
+    assert "float16 needs a GPU: the CPU computes in float32 alone" in result.stderr
+    programs = write_programs(tmp_path / "programs", temporal_compression=8)
+    result = estimate(folder, "--checkpoint", programs)
+    assert result.exit_code == 1
+    assert "error: tokenizer: checkpoint" in result.stderr.splitlines()[-1]
+    assert "encoder.jit: turns frames" in result.stderr.splitlines()[-1]
