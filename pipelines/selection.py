@@ -10,6 +10,8 @@ from typing import Self
 from pipelines.corpus_reader import CorpusReader, StoredVideo
 from pipelines.errors import PipelineError
 from schemas.ids import quote_path, video_id
+from schemas.layout import QUARANTINE_PATH
+from schemas.quarantine import decode_quarantine
 
 __all__ = ["Selection"]
 
@@ -78,8 +80,23 @@ class Selection:
                     yield video.only(index)
         # Where the limit was reached, nobody looked whether the rest is there.
         if missing and given != self.limit:
-            named = ", ".join(sorted(missing)[:_NAMED])
+            why = self._set_aside(reader)
+            named = ", ".join(what + why.get(what, "") for what in sorted(missing)[:_NAMED])
             raise PipelineError(f"{reader.store.url} has no {named}")
+
+    def _set_aside(self, reader: CorpusReader) -> dict[str, str]:
+        """Of what the person wrote and the corpus has set aside: that it did, and why."""
+        try:
+            rows = decode_quarantine(reader.store.read(QUARANTINE_PATH))
+        except FileNotFoundError:
+            return {}
+        written: dict[str, str] = {}
+        for row in rows:
+            video = row["video_id"]
+            for what in (self.videos.get(video), *self.clips.get(video, {}).values()):
+                if what is not None:
+                    written[what] = f" (set aside: {row['reason']})"
+        return written
 
 
 def _spelled(uri: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from corpora import build_corpus
 from video_corpora import Analysed, analyse_videos, write_corpus
 from videos import decoded_rgb, read_numbers, write_video
 
@@ -283,6 +284,14 @@ def test_what_the_corpus_lacks_is_named(reader: CorpusReader):
             _selected(reader, **asked)
     with pytest.raises(ValueError, match="not a clip id"):
         Selection.parse(clips=["000077"])
+
+
+def test_what_was_set_aside_is_named_with_its_reason(tmp_path: Path):
+    reader = CorpusReader.open(build_corpus(tmp_path).store)
+    uri = "broken & <b>.mp4"
+    for asked in ({"videos": [uri]}, {"clips": [f"{video_id(uri)}-000000"]}):
+        with pytest.raises(PipelineError, match=r"has no \S.* \(set aside: TRUNCATED\)$"):
+            _selected(reader, **asked)
 
 
 def test_the_mean_weighs_frames():
