@@ -240,6 +240,19 @@ def test_files_that_cannot_be_used_are_a_sentence(
     assert result.stderr.splitlines()[-1].startswith("error: ")
 
 
+def test_no_advice_of_torch_to_load_objects_is_passed_on(videos: Path, tmp_path: Path):
+    file = str(tmp_path / "objects.pt")
+    torch.save({"model": {"a": Path("an object")}}, file)
+    for options, message in (
+        (("--checkpoint", file), "holds objects other than tensors, which are not loaded"),
+        (("--lpips-vgg", file, "--lpips-heads", file), "is not a file of tensors alone"),
+    ):
+        result = evaluate(videos, *options)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert "weights_only" not in result.stderr
+
+
 def test_a_source_without_clips_is_a_sentence(videos: Path, tmp_path: Path):
     result = evaluate(tmp_path / "none", "--checkpoint", videos.parent / "checkpoint")
     assert result.exit_code == 1
