@@ -16,6 +16,7 @@ import argparse
 import itertools
 import json
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -190,9 +191,24 @@ def rehearsed_steps(options: argparse.Namespace, corpus: str, grid: Grid) -> int
     return steps
 
 
+def check_corpus(options: argparse.Namespace, corpus: str, every: TokenDataset) -> None:
+    """End where numbers would be wrong: a window in two contexts, or other videos to compare."""
+    sizes = {sample["clip_id"]: len(sample["tokens"]) for sample in every}
+    longest = max(sizes.values())
+    if options.context <= longest:
+        sys.exit(
+            f"{corpus} has windows of {longest} tokens: --context must be {longest + 1} or more"
+        )
+    if options.windows is None:
+        options.windows = sizes.keys()
+    elif options.windows != sizes.keys():
+        sys.exit(f"{corpus} holds other videos than the first corpus")
+
+
 def run(options: argparse.Namespace, corpus: str) -> Result:
     """Train on one corpus."""
     every = TokenDataset(corpus, seed=None)
+    check_corpus(options, corpus, every)
     info = every.info
     options.num_codes = info.tokenizer.num_codes
     options.held_videos = held_videos(every, options.held)
@@ -255,9 +271,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, help="of the loader; a GPU has 2")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    options.windows = None
     gpu = on_gpu(options)
     options.precision = options.precision or ("bf16" if gpu else "float32")
     options.attention = options.attention or ("flex" if gpu else "sdpa")
+    if options.steps < 1:
+        parser.error("--steps must be at least 1")
     if options.attention == "flex" and not gpu:
         parser.error("FlexAttention does not learn on a CPU: --attention sdpa")
     options.workers = (2 if gpu else 0) if options.workers is None else options.workers

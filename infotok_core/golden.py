@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import re
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
-import safetensors.torch
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -43,6 +44,7 @@ from infotok_core.sliding import (
     reconstruct_video,
 )
 from infotok_core.tokenizer import Tokenizer, from_uint8
+from infotok_core.weight_files import read_tensors
 
 __all__ = ["Golden", "GoldenClip", "Selected", "read_golden"]
 
@@ -237,27 +239,43 @@ def read_golden(prefix: str | Path) -> Golden:
     """Read ``PREFIX.json``, ``PREFIX.safetensors`` and ``PREFIX.npz`` and build the network.
 
     Raises:
-        CheckpointError: If a file is absent or the weights are of another network.
+        CheckpointError: If a file is absent or damaged, or the weights are of another network.
         ValueError: If the configuration asks for what is not implemented.
     """
     paths = {suffix: Path(f"{prefix}.{suffix}") for suffix in ("json", "safetensors", "npz")}
     for path in paths.values():
         if not path.is_file():
             raise CheckpointError(str(path), "does not exist: a golden set has three files")
-    document = json.loads(paths["json"].read_text())
+    document = _document(paths["json"])
     with torch.device("meta"):
         network = Network(from_reference_dict(document["config"]))
-    tensors = safetensors.torch.load_file(paths["safetensors"])
+    tensors = read_tensors(paths["safetensors"])
     ema_loss = load_parameters(network, tensors, source=str(paths["safetensors"]))
     checkpoint = Checkpoint(network=network, fingerprint=fingerprint(network), ema_loss=ema_loss)
-    with np.load(paths["npz"]) as arrays:
-        loaded = {name: arrays[name] for name in arrays.files}
+    try:
+        with np.load(paths["npz"]) as arrays:
+            loaded = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise CheckpointError(str(paths["npz"]), f"cannot be read: {error}") from error
     return Golden(
         tokenizer=Tokenizer(checkpoint),
         arrays=loaded,
         meta=document["meta"],
         legend=document.get("legend", {}),
     )
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document: object = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(str(path), f"cannot be read: {error}") from error
+    if not isinstance(document, dict):
+        raise CheckpointError(str(path), "is no JSON object")
+    for name in ("config", "meta"):
+        if name not in document:
+            raise CheckpointError(str(path), f"has no {name!r}")
+    return cast("dict[str, Any]", document)
 
 
 def _published_strategy(name: str) -> Strategy:

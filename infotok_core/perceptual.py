@@ -226,7 +226,10 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise WeightsError(str(path), "does not exist") from error
     except safetensors.SafetensorError as error:
         raise WeightsError(str(path), f"damaged or not safetensors: {error}") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except pickle.UnpicklingError as error:
+        # What torch says begins with advice to load it all the same, which nobody can follow here.
+        raise WeightsError(str(path), "is not a file of tensors alone") from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
         first = (str(error).splitlines() or ["nothing in it"])[0]
         raise WeightsError(str(path), f"is not a file of tensors: {first}") from error
     if not isinstance(document, Mapping) or not document:

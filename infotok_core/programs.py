@@ -208,7 +208,9 @@ class ProgramTokenizer(VideoCodec):
                 f"turns frames {window} into indices {list(found.shape)}, not {[batch, *grid]}: "
                 f"state its compression and shapes in {self._settings_path}",
             )
-        low, high = int(found.min()), int(found.max())
+        # Of unsigned integers of more than a byte torch knows no minimum.
+        wide = found.long()
+        low, high = int(wide.min()), int(wide.max())
         if low < 0 or high >= self._shape.codebook_size:
             raise CheckpointError(
                 str(self._encoder_path),
@@ -223,8 +225,8 @@ class ProgramTokenizer(VideoCodec):
         Raises:
             CheckpointError: If the program gives anything else.
         """
-        indices_Bthw = indices_Bthw.to(self._index_dtype)
-        filled_Bthw = indices_Bthw.where(keep_Bthw, self.settings.fill_index)
+        filled_Bthw = indices_Bthw.long().where(keep_Bthw, self.settings.fill_index)
+        filled_Bthw = filled_Bthw.to(self._index_dtype)
         inputs = (filled_Bthw, keep_Bthw) if self._takes_keep else (filled_Bthw,)
         what = f"indices {list(indices_Bthw.shape)}"
         found = _first(self._call(self._decoder, self._decoder_path, what, *inputs))
@@ -255,8 +257,19 @@ class ProgramTokenizer(VideoCodec):
         generator = torch.Generator().manual_seed(0)
         noise = torch.rand(1, 3, frames, height, width, generator=generator) * 2 - 1
         indices = self.encode(noise.to(self.device))
+        if torch.iinfo(indices.dtype).max < shape.codebook_size - 1:
+            raise CheckpointError(
+                str(self._encoder_path),
+                f"gives {indices.dtype}, too narrow for the {shape.codebook_size} codes of "
+                f"{self._settings_path}",
+            )
         self._index_dtype = indices.dtype
-        self.decode(indices, torch.zeros_like(indices, dtype=torch.bool))
+        # Some positions dropped, some not.
+        shown = self.decode(indices, indices.long() % 2 == 0)
+        if not shown.isfinite().all():
+            raise CheckpointError(
+                str(self._decoder_path), f"turns indices {list(indices.shape)} into NaN or infinity"
+            )
 
     def _call(self, program: nn.Module, path: Path, what: str, *inputs: Tensor) -> object:
         try:

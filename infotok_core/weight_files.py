@@ -104,10 +104,11 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
         document: Any = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        cause = (
-            "holds objects other than tensors, which are not loaded; keep its `model` entry alone"
-        )
-        raise CheckpointError(str(path), f"{cause} ({str(error).splitlines()[0]})") from error
+        # What torch says begins with advice to load it all the same, which nobody can follow here.
+        raise CheckpointError(
+            str(path),
+            "holds objects other than tensors, which are not loaded; keep its `model` entry alone",
+        ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise CheckpointError(str(path), f"damaged archive: {error}") from error
     if isinstance(document, Mapping) and isinstance(document.get("model"), Mapping):

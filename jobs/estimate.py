@@ -9,8 +9,11 @@ from typing import Any
 import click
 import torch
 
-from jobs.options import config_from, configuration_options
+from infotok_core.errors import CheckpointError
+from jobs.options import FiniteRange, config_from, configuration_options
+from pipelines.analyser import VideoTokenizer
 from pipelines.config import RunConfig
+from pipelines.errors import PipelineError
 from pipelines.estimate import Estimate
 from pipelines.estimate import estimate as estimate_corpus
 from pipelines.estimate_text import estimate_text
@@ -19,7 +22,7 @@ from pipelines.reachable import check_reachable
 from pipelines.sources import open_source
 from pipelines.storage import Store
 from pipelines.tokenizer_actor import load_tokenizer
-from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
+from pipelines.tokenizer_choice import check_device, check_windows, chosen_tokenizer
 
 __all__ = ["estimate"]
 
@@ -39,7 +42,7 @@ _MOST_WINDOWS = 64
 )  # fmt: skip
 @click.option("--rate", type=float, help="Mean share of tokens to keep, in [1/16, 1]; default 0.5.")
 @click.option(
-    "--clips-per-s", type=click.FloatRange(min=0, min_open=True), metavar="X",
+    "--clips-per-s", type=FiniteRange(min=0, min_open=True), metavar="X",
     help="Hours are those of a device with this speed, instead of the one measured here.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
@@ -72,12 +75,13 @@ def _estimate(
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cpu":
         torch.set_num_threads(config.tokenizer.cpu_threads)
+    check_device(config, tokenizer, device)
     with draft_plan(source, config, tokenizer=tokenizer.fingerprint) as draft:
         return estimate_corpus(
             draft,
             config,
             tokenizer,
-            lambda: load_tokenizer(config, device),
+            lambda: _loaded(config, device),
             sample=sample,
             windows_per_video=windows,
             windows_per_s=clips_per_s,
@@ -85,3 +89,10 @@ def _estimate(
             cpu_clock=time.process_time,
             say=lambda line: click.echo(line, err=True),
         )
+
+
+def _loaded(config: RunConfig, device: str) -> VideoTokenizer:
+    try:
+        return load_tokenizer(config, device)
+    except (CheckpointError, ValueError) as error:
+        raise PipelineError(f"tokenizer: {error}") from error

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from jobs.reading import reading
+from jobs.reading import reading, require_writable
 from pipelines.errors import PipelineError
 from pipelines.evaluation.plots import require_plots, write_plots
 from pipelines.evaluation.tables import evaluation_markdown
@@ -44,9 +44,12 @@ class EvaluationFiles:
         files = EvaluationFiles(
             json_file=options["json_file"], markdown=options["markdown"], plots=options["plots"]
         )
-        for name in (files.json_file, files.markdown):
-            if name is not None and name != "-":
-                _require_writable(Path(name))
+        written = [Path(name) for name in (files.json_file, files.markdown) if name and name != "-"]
+        # By their place, so that another spelling, or a link, is seen through.
+        if len({path.resolve() for path in written}) < len(written):
+            raise click.UsageError("--json and --markdown name the same file")
+        for path in written:
+            require_writable(path)
         if files.plots is not None:
             try:
                 require_plots()
@@ -88,21 +91,6 @@ class EvaluationFiles:
             raise PipelineError("; ".join(problems))
 
 
-def _require_writable(path: Path) -> None:
-    if not path.parent.is_dir():
-        raise click.UsageError(f"{path.parent} does not exist: nothing could be written there")
-    is_new = not path.exists()
-    if not (is_new or path.is_file()):
-        # A pipe is opened once.
-        return
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
-    if is_new:
-        path.unlink()
-
-
 @contextlib.contextmanager
 def _noted(problems: list[str], path: Path | str) -> Generator[None]:
     try:
@@ -128,8 +116,10 @@ def read_evaluation(path: Path, context: click.Context) -> EvaluationReport:
         if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
     }
     idle = [item for item in context.command.params if item.name in asked - _WITH_JSON]
-    if context.params.get("input_url") is not None or idle:
-        named = ", ".join(item.opts[-1] for item in idle) or "INPUT"
+    if idle:
+        named = ", ".join(
+            "INPUT" if isinstance(item, click.Argument) else item.opts[-1] for item in idle
+        )
         raise click.UsageError(
             f"--from-json measures nothing, so it takes --markdown and --plots alone, not {named}"
         )

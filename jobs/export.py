@@ -47,7 +47,8 @@ def export(*, checkpoint: str, output: Path, kind: str, window: str | None) -> N
     try:
         tokenizer = _tokenizer(checkpoint)
         report = export_programs(tokenizer, output, kind=cast(ExportFormat, kind), window=shape)
-        identity = identify_tokenizer(output).fingerprint if kind == "jit" else None
+        # The folder, also if it has the name of the checkpoint that comes with this package.
+        identity = identify_tokenizer(output.absolute()).fingerprint if kind == "jit" else None
     except CheckpointError as error:
         raise PipelineError(str(error)) from error
     except ValueError as error:

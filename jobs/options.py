@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,25 @@ from click.core import ParameterSource
 from jobs.config import load_config
 from pipelines.config import RunConfig
 
-__all__ = ["config_from", "configuration_options", "refuse_idle", "work_option"]
+__all__ = ["FiniteRange", "config_from", "configuration_options", "refuse_idle", "work_option"]
 
 _STORES = ("source_storage", "output_storage")
+
+
+class FiniteRange(click.FloatRange):
+    """A `click.FloatRange` that takes neither NaN, which no comparison finds, nor infinity."""
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401  of click
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> float:
+        """See `click.ParamType.convert`."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 def configuration_options(command: Callable[..., Any]) -> Callable[..., Any]:

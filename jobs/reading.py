@@ -1,9 +1,10 @@
-"""What the verbs that only read share: stores, tokenizers, and why they cannot be read."""
+"""What the verbs that read share: stores, tokenizers, why what is read or written cannot be."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +20,14 @@ from pipelines.errors import PipelineError, StorageError
 from pipelines.sources import open_source
 from schemas.versions import FormatError
 
-__all__ = ["open_codec", "reading", "source_root", "store_options"]
+__all__ = [
+    "open_codec",
+    "reading",
+    "require_writable",
+    "source_root",
+    "store_options",
+    "writing",
+]
 
 
 def store_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,6 +62,40 @@ def reading(url: str) -> Generator[None]:
         raise StorageError(f"cannot read {url}: {error}") from error
     except FormatError as error:
         raise PipelineError(f"{url}: {error}") from error
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Generator[None]:
+    """Say of a local file that could not be written that it was this one.
+
+    Raises:
+        StorageError: If it could not.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error}") from error
+
+
+def require_writable(path: str | Path) -> None:
+    """See whether a file could be written, which is better said now than after hours.
+
+    Raises:
+        UsageError: If it could not.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise click.UsageError(f"{path.parent} is no folder: nothing could be written there")
+    is_new = not path.exists()
+    if not (is_new or path.is_file()):
+        # A pipe is opened once.
+        return
+    try:
+        path.open("ab").close()
+    except OSError as error:
+        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
+    if is_new:
+        path.unlink()
 
 
 def open_codec(checkpoint: str, device: str | None, *, dtype: str = "float32") -> VideoCodec:

@@ -12,7 +12,14 @@ from typing import Any
 import click
 
 from infotok_core.tokenizer import VideoCodec
-from jobs.reading import open_codec, reading, source_root, store_options
+from jobs.reading import (
+    open_codec,
+    reading,
+    require_writable,
+    source_root,
+    store_options,
+    writing,
+)
 from pipelines.config import StorageConfig
 from pipelines.corpus_reader import CorpusReader, StoredVideo
 from pipelines.picture_files import PictureFiles, PictureFolder, file_stem
@@ -87,6 +94,8 @@ def reconstruct(
         selection = Selection.parse(videos=videos, clips=clips, limit=limit)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+    if report not in (None, "-"):
+        require_writable(report)
     store = Store(corpus, storage)
     with reading(store.url), ExitStack() as stack:
         check_reachable(store)
@@ -161,5 +170,5 @@ class _Table:
 
 
 def _write(path: str, document: dict[str, Any]) -> None:
-    with click.open_file(path, "w", encoding="utf-8") as file:
+    with writing(path), click.open_file(path, "w", encoding="utf-8") as file:
         file.write(json.dumps(document, indent=1, sort_keys=True) + "\n")

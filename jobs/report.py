@@ -10,7 +10,7 @@ import click
 
 from infotok_core.tokenizer import VideoCodec
 from jobs.options import refuse_idle
-from jobs.reading import open_codec, reading, source_root, store_options
+from jobs.reading import open_codec, reading, source_root, store_options, writing
 from pipelines.config import StorageConfig
 from pipelines.corpus_reader import CorpusReader
 from pipelines.errors import PlanMismatchError, StorageError
@@ -116,8 +116,9 @@ def _write(page: str, store: Store, output: Path | None) -> None:
     if output is None:
         store.replace(REPORT_PATH, data)
     else:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(data)
+        with writing(output):
+            output.parent.mkdir(parents=True, exist_ok=True)
+            output.write_bytes(data)
     click.echo(str(output or store.full(REPORT_PATH)))
 
 

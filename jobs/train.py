@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 from infotok_core.training import TrainingError
 from infotok_core.world import World
-from jobs.options import config_from, configuration_options, refuse_idle
+from jobs.options import FiniteRange, config_from, configuration_options, refuse_idle
 from pipelines.errors import InterruptedRunError, PipelineError
 from pipelines.training_recipe import load_recipe
 from pipelines.training_run import TrainingJob, TrainingResult, run_training
@@ -64,7 +64,7 @@ _FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option(
     "--max-minutes",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     help="Stop cleanly then; the same command goes on.",
 )
 @click.option("--perceptual", type=_FILE, help="Weights of the perceptual loss (VGG16).")

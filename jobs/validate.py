@@ -25,6 +25,7 @@ from pipelines.validate import Fault, ValidationReport
 from pipelines.validate import validate as validate_corpus
 from schemas.layout import CONFIG_PATH, MANIFEST_PATH, RECONSTRUCTION_PATH
 from schemas.reconstruction import ReconstructionSample
+from schemas.versions import FormatError
 
 __all__ = ["validate"]
 
@@ -115,9 +116,11 @@ def _computed(store: Store) -> TokenizerConfigRef:
     """How the corpus was computed: the last bits depend on it."""
     try:
         document = json.loads(store.read(CONFIG_PATH))
+        return TokenizerConfigRef.model_validate(document["config"]["tokenizer"])
     except FileNotFoundError:
         return TokenizerConfigRef()
-    return TokenizerConfigRef.model_validate(document["config"]["tokenizer"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{CONFIG_PATH} does not say how the corpus was computed") from error
 
 
 @contextmanager

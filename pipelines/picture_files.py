@@ -5,7 +5,8 @@ Shapes: T frames, P panels, H rows, W columns, C = 3 colours.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from infotok_core.windows import blend
 from pipelines.corpus_reader import StoredVideo
+from pipelines.errors import StorageError
 from pipelines.pictures import contact_sheet, side_by_side
 from pipelines.video_writer import VideoWriter, png_bytes
 
@@ -128,7 +130,14 @@ class PictureFiles:
             fps: Frames per second; one rate per video.
             panels_TPHWC: Last but one the reconstruction, last the kept tokens; the original, if
                 there is one, first.
+
+        Raises:
+            StorageError: If it cannot be written.
         """
+        with self._writing():
+            self._add(start_frame, panels_TPHWC, fps)
+
+    def _add(self, start_frame: int, panels_TPHWC: npt.NDArray[np.uint8], fps: float) -> None:
         num_frames, panels, height, width, colours = panels_TPHWC.shape
         if self._video is None:
             self._folder.path.mkdir(parents=True, exist_ok=True)
@@ -142,11 +151,16 @@ class PictureFiles:
         self._panels = panels
 
     def finish(self) -> None:
-        """Write what is held back, and the contact sheet; all files are complete then."""
-        self._write(self._joiner.flush(), self._panels)
-        self._files.close()
-        sheet = contact_sheet(np.stack(self._sheet))
-        (self._folder.path / f"{self._stem}.png").write_bytes(png_bytes(sheet))
+        """Write what is held back, and the contact sheet; all files are complete then.
+
+        Raises:
+            StorageError: If they cannot be written.
+        """
+        with self._writing():
+            self._write(self._joiner.flush(), self._panels)
+            self._files.close()
+            sheet = contact_sheet(np.stack(self._sheet))
+            (self._folder.path / f"{self._stem}.png").write_bytes(png_bytes(sheet))
 
     def __enter__(self) -> Self:
         return self
@@ -158,6 +172,14 @@ class PictureFiles:
         trace: TracebackType | None,
     ) -> None:
         self._files.__exit__(kind, error, trace)
+
+    @contextmanager
+    def _writing(self) -> Generator[None]:
+        """An error while a corpus is read is else taken for one of the corpus."""
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{self._folder.path} cannot be written: {error}") from error
 
     def _writer(self, suffix: str, width: int, height: int, fps: float) -> VideoWriter:
         path = self._folder.path / f"{self._stem}.{suffix}"

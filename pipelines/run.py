@@ -43,7 +43,7 @@ from pipelines.statistics import (
 from pipelines.storage import Store
 from pipelines.timings import timed
 from pipelines.tokenise import tokenise
-from pipelines.tokenizer_choice import check_windows, chosen_tokenizer
+from pipelines.tokenizer_choice import check_device, check_windows, chosen_tokenizer
 from pipelines.work import WorkFolder
 from schemas.dealing import Rule
 from schemas.ids import digest
@@ -99,8 +99,10 @@ class Corpus:
         ours were checked when the corpus was opened.
 
         Raises:
-            PipelineError: If they do not run, or not as their settings say.
+            PipelineError: If they do not run, or not as their settings say, or a tokenizer is to
+                compute in what only a GPU does.
         """
+        check_device(self.config, self.tokenizer, device)
         if not self.tokenizer.programs or device != "cpu":
             return
         try:

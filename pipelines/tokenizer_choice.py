@@ -8,7 +8,7 @@ from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
 from schemas.tokens import MAX_CODES
 
-__all__ = ["check_windows", "chosen_tokenizer"]
+__all__ = ["check_device", "check_windows", "chosen_tokenizer"]
 
 _SIDES_OF_KEEP = 16
 """What `pipelines.geometry` crops sides to multiples of."""
@@ -54,6 +54,20 @@ def check_windows(config: RunConfig, tokenizer: TokenizerIdentity) -> None:
         raise PipelineError(
             f"tokenizer {config.tokenizer.checkpoint} computes in {tokenizer.precision} "
             f"alone: set tokenizer.dtype = {tokenizer.precision}"
+        )
+
+
+def check_device(config: RunConfig, tokenizer: TokenizerIdentity, device: str) -> None:
+    """Prove that the tokenizer computes on ``cpu`` or ``cuda`` in what it has to.
+
+    Raises:
+        PipelineError: If not.
+    """
+    dtype = tokenizer.precision or config.tokenizer.dtype_on(device)
+    if device == "cpu" and dtype != "float32":
+        raise PipelineError(
+            f"tokenizer: {config.tokenizer.checkpoint} in {dtype} needs a GPU: the CPU computes in "
+            "float32 alone"
         )
 
 

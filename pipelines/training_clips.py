@@ -150,7 +150,8 @@ def held_out_clips(source: Source, config: RunConfig, *, size: int, most: int) -
         source: Is listed here. Broken videos are named in a warning and left out.
         config: Its limits and storage apply.
         size: Short side of the frames.
-        most: At most so many windows, the first ones of each of the videos, evenly.
+        most: At most so many windows, the first ones of each of the videos, evenly; where the
+            videos that are chosen hold none, those of the others.
 
     Raises:
         PipelineError: If there is none.
@@ -164,6 +165,9 @@ def held_out_clips(source: Source, config: RunConfig, *, size: int, most: int) -
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         found = pool.map(lambda index: _windows(videos, index, space, each), chosen)
         clips = list(itertools.islice(itertools.chain.from_iterable(found), most))
+    if not clips:
+        others = (_windows(videos, i, space, most) for i in range(len(videos)) if i not in chosen)
+        clips = list(itertools.islice(itertools.chain.from_iterable(others), most))
     videos.close()
     if not clips:
         raise PipelineError(f"{videos.url} holds no window of {_WINDOW_FRAMES} frames")

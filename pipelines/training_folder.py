@@ -11,12 +11,14 @@ from typing import Any, cast
 import torch
 
 from pipelines.errors import PipelineError, PlanMismatchError, StorageError
+from schemas.layout import MANIFEST_PATH
 
 __all__ = ["TrainingFolder", "setting_now", "what_differs"]
 
 _STATE_VERSION = 2
 _WEIGHTS = ("model.safetensors", "compressor.safetensors")
 _PROGRAMS = ("encoder.jit", "decoder.jit")
+_CARD = "README.md"
 
 
 class TrainingFolder:
@@ -31,6 +33,8 @@ class TrainingFolder:
         self._output = output
         in_place = base is not None and Path(base).resolve() == output.resolve()
         self._others = _WEIGHTS if in_place else (*_WEIGHTS, *_PROGRAMS)
+        # A corpus of tokens has a card, too; beside programs a config.json is not touched.
+        self._written = (_CARD,) if in_place else (_CARD, "config.json", MANIFEST_PATH)
         self.path = output / "training"
         self._recipe = self.path / "recipe.json"
         self._state = self.path / "state.pt"
@@ -63,6 +67,12 @@ class TrainingFolder:
                 f"{self._output} holds a checkpoint ({found[0]}) that no training run of this "
                 "folder has written: train into another one"
             )
+        for name in self._written:
+            if (self._output / name).exists():
+                raise PipelineError(
+                    f"{self._output} holds {name}, which no training run of this folder has "
+                    "written: train into another one"
+                )
 
     def identify(self, document: dict[str, Any], *, writes: bool) -> None:
         """Fix what this folder's run is, or prove that it is the same as before.

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from infotok_core.numbers_in_range import whole_number
 from pipelines.config import StorageConfig
 from pipelines.corpus_reader import read_manifest
 from pipelines.errors import IncompleteError
@@ -75,9 +76,9 @@ def open_corpus(
     Raises:
         IncompleteError: If there is no corpus, or none in this format.
         FormatError: If a head is damaged or of another version.
-        ValueError: If ``unit_rows`` is less than one.
+        ValueError: If ``unit_rows`` is no whole number, or less than one.
     """
-    if unit_rows is not None and unit_rows < 1:
+    if unit_rows is not None and (unit_rows := whole_number("unit_rows", unit_rows)) < 1:
         raise ValueError(f"unit_rows {unit_rows} must be at least 1")
     store = Store(url, storage)
     listed = read_manifest(store)

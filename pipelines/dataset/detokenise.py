@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from infotok_core.errors import CheckpointError
+from infotok_core.numbers_in_range import whole_number
 from infotok_core.opening import open_tokenizer
 from infotok_core.tokenizer import VideoCodec
 from pipelines.dataset.samples import ITEM_FIELDS
@@ -67,8 +68,8 @@ def detokenise(sample: Mapping[str, Any], tokenizer: VideoCodec) -> npt.NDArray[
         tokenizer: Which wrote the corpus; see `checkpoint_of`.
 
     Raises:
-        ValueError: If a position lies outside of the grid or is taken twice, an id is no code, or
-            the frames do not have the size that is said.
+        ValueError: If a position lies outside of the grid or is taken twice, an id is no code,
+            something is no whole number, or the frames do not have the size that is said.
     """
     # Not at the top: pictures and measures, which `reconstruct` also needs, take seconds to import.
     from pipelines.reconstruct import reconstruct_row
@@ -78,13 +79,21 @@ def detokenise(sample: Mapping[str, Any], tokenizer: VideoCodec) -> npt.NDArray[
             f"the sample lacks {', '.join(missing)}: windows can be decoded, one by one, and not "
             "the contexts or batches they are packed into"
         )
-    ids, where = _array(sample["tokens"]), _array(sample["positions"])
+    ids, where = _whole(sample, "tokens"), _whole(sample, "positions")
     if ids.ndim != 1 or where.shape != (len(ids), 3):
         raise ValueError(
             f"tokens {list(ids.shape)} and positions {list(where.shape)} must be [n] and [n, 3]"
         )
+    grid = tuple(whole_number("grid", size) for size in sample["grid"])
+    if len(grid) != 3:
+        raise ValueError(f"grid {grid} must be (t, h, w)")
+    if (frames := whole_number("num_frames", sample["num_frames"])) < 1:
+        raise ValueError(f"num_frames {frames} must be at least 1")
     real = where[:, 1] >= 0
-    ids, where, grid = ids[real], where[real], tuple(sample["grid"])
+    ids, where = ids[real], where[real]
+    wrong = ids[(ids < 0) | (ids >= tokenizer.config.codebook_size)]
+    if len(wrong):
+        raise ValueError(f"token {wrong[0]} is none of {tokenizer.config.codebook_size} codes")
     if not ((where >= 0) & (where < grid)).all():
         raise ValueError(f"a position lies outside of the grid {grid}")
     codes_thw, mask_thw = np.zeros(grid, np.int64), np.zeros(grid, np.bool_)
@@ -100,5 +109,12 @@ def detokenise(sample: Mapping[str, Any], tokenizer: VideoCodec) -> npt.NDArray[
     return reconstruct_row(tokenizer, row)
 
 
-def _array(values: Tensor | npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+def _whole(sample: Mapping[str, Any], name: str) -> npt.NDArray[Any]:
+    """A tensor, an array or lists of whole numbers."""
+    values = sample[name]
+    array = values.cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+    # Lists of nothing have no kind of their own.
+    if array.size and array.dtype.kind not in "iu":
+        kind = values.dtype if isinstance(values, Tensor) else array.dtype
+        raise ValueError(f"{name} of {kind} must be whole numbers")
+    return array

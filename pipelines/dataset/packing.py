@@ -19,7 +19,7 @@ import torch
 
 from pipelines.dataset.plans import EpochPlan, Layout, Read
 from pipelines.dataset.row_index import RowIndex
-from pipelines.dataset.samples import Specials, describe, window_items
+from pipelines.dataset.samples import Specials, check_mode, describe, window_items
 from pipelines.training_draws import Purpose
 
 __all__ = ["Packing", "Pieces", "collate", "cut_pieces", "plan_packing"]
@@ -41,7 +41,7 @@ class Packing:
         specials: Put between the tokens.
 
     Raises:
-        ValueError: If ``context`` is less than one.
+        ValueError: If ``context`` is less than one, or something is of another kind.
     """
 
     context: int
@@ -50,8 +50,7 @@ class Packing:
     specials: Specials = field(default_factory=Specials)
 
     def __post_init__(self) -> None:
-        if self.context < 1:
-            raise ValueError(f"context {self.context} must be at least 1")
+        check_mode(self, "context")
         if self.documents not in ("video", "window"):
             raise ValueError(f"documents must be 'video' or 'window', not {self.documents!r}")
 

@@ -15,7 +15,7 @@ import torch
 from pipelines.dataset.corpus import Corpus, Unit
 from pipelines.dataset.order import Lanes, shuffled, unit_order
 from pipelines.dataset.row_index import RowIndex
-from pipelines.dataset.samples import Specials, describe, row_sample, window_items
+from pipelines.dataset.samples import Specials, check_mode, describe, row_sample, window_items
 from pipelines.training_draws import Purpose
 
 __all__ = ["Buckets", "EpochPlan", "Layout", "Read", "plan_buckets", "plan_samples"]
@@ -161,7 +161,7 @@ class Buckets:
         specials: Put around the tokens; each window is a document.
 
     Raises:
-        ValueError: If a number is less than one.
+        ValueError: If a number is less than one, or something is of another kind.
     """
 
     batch_size: int = 64
@@ -169,8 +169,7 @@ class Buckets:
     specials: Specials = field(default_factory=Specials)
 
     def __post_init__(self) -> None:
-        if min(self.batch_size, self.max_tokens) < 1:
-            raise ValueError(f"{self} must have positive numbers")
+        check_mode(self, "batch_size", "max_tokens")
 
 
 class _BucketPlan:

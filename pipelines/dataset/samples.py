@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from infotok_core.numbers_in_range import whole_number
 from schemas.ids import clip_id
 from schemas.info import TokenizerInfo
 from schemas.tokens import MAX_CODES, unpack_mask
 from schemas.versions import FormatError
 
-__all__ = ["ITEM_FIELDS", "Specials", "describe", "row_sample", "window_items"]
+__all__ = ["ITEM_FIELDS", "Specials", "check_mode", "describe", "row_sample", "window_items"]
 
 ITEM_FIELDS = (
     "clip_id", "video_id", "source", "window_index", "start_time_s", "end_time_s", "num_frames",
@@ -43,6 +44,9 @@ class Specials:
         pad: Where there is nothing. It may be any id: what is padding is told besides.
 
     A special has the position (-1, -1, -1), one of a frame (t, -1, -1).
+
+    Raises:
+        ValueError: If one is no whole number.
     """
 
     bos: int | None = None
@@ -50,6 +54,11 @@ class Specials:
     seam: int | None = None
     frame: int | None = None
     pad: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if (value := getattr(self, field.name)) is not None:
+                object.__setattr__(self, field.name, whole_number(field.name, value))
 
     def check(self, tokenizer: TokenizerInfo) -> None:
         """Compare with the vocabulary.
@@ -71,6 +80,26 @@ class Specials:
         """Items around a window, frames not counted."""
         before = self.bos if first else self.seam
         return (before is not None) + (last and self.eos is not None)
+
+
+def check_mode(mode: object, *names: str) -> None:
+    """Compare what a packing or buckets were given, and make Python's numbers of NumPy's.
+
+    Args:
+        mode: A frozen dataclass with ``specials``.
+        names: Its whole numbers, each at least one.
+
+    Raises:
+        ValueError: If something is of another kind, or a number is less than one.
+    """
+    for name in names:
+        number = whole_number(name, getattr(mode, name))
+        if number < 1:
+            raise ValueError(f"{name} {number} must be at least 1")
+        object.__setattr__(mode, name, number)
+    specials = getattr(mode, "specials", None)
+    if not isinstance(specials, Specials):
+        raise ValueError(f"specials must be a Specials, not {specials!r}")
 
 
 def _kept_tokens(

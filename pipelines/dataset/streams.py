@@ -61,6 +61,19 @@ class Stream:
             batch_size=batch_size,
         )
 
+    def require_step(self, total: int) -> None:
+        """Refuse an epoch of which nothing would be left: a trainer would be done in no time.
+
+        Raises:
+            ValueError: If not every rank gets a whole batch.
+        """
+        if total < self.world_size * self.batch_size:
+            raise ValueError(
+                f"{total} items are no whole step of {self.world_size} ranks with batch_size "
+                f"{self.batch_size}, so that nothing would be left of the epoch: take smaller "
+                "batches, or drop_last=False"
+            )
+
     def indices(self, base: int, taken: int, total: int, *, drop_last: bool) -> Iterator[int]:
         """Items of the order that are this stream's, from its ``taken``-th on.
 
@@ -143,7 +156,8 @@ def of_team(found: Sequence[Progress], *, since: int = 0) -> Progress:
         since: Steps of that rank that ``found`` does not know of yet.
 
     Raises:
-        ValueError: If these are not all workers of a rank, or they stopped within a step.
+        ValueError: If these are not all workers of a rank, they stopped within a step, or their
+            loader has another batch size than it told.
     """
     first = found[0]
     same = {replace(progress, taken=0, total=0) for progress in found}
@@ -153,13 +167,14 @@ def of_team(found: Sequence[Progress], *, since: int = 0) -> Progress:
             f"ranks and batch_size {first.batch_size}, does not say how far the team is: another "
             "team needs the state of the whole loader"
         )
+    _require_turns(found)
     share = first.world_size * first.batch_size
     whole, rest = divmod(sum(progress.taken for progress in found), first.batch_size)
     end = first.base + (whole + since) * share
     total = max(progress.total for progress in found)
     if rest and first.world_size * first.num_workers == 1:
         end += rest
-    elif rest and end + share < total:
+    elif rest and (end + share < total or (total - end) % first.batch_size != rest):
         raise ValueError("the state was taken within a batch: take it between two batches")
     elif rest:
         end = total
@@ -170,6 +185,16 @@ def of_team(found: Sequence[Progress], *, since: int = 0) -> Progress:
         total=total,
         base=min(end, total) if end > first.base else first.base,
     )
+
+
+def _require_turns(found: Sequence[Progress]) -> None:
+    """Workers take whole batches in turns, and only the last of all may be a part of one."""
+    size, taken = found[0].batch_size, [progress.taken for progress in found]
+    if max(taken) - min(taken) > size or sum(count % size > 0 for count in taken) > 1:
+        raise ValueError(
+            f"the workers took {' and '.join(map(str, taken))} items, which are no batches of "
+            f"{size} in turns: tell the dataset the batch_size of its loader"
+        )
 
 
 def _states(value: Any) -> Iterator[Progress]:  # noqa: ANN401  whatever a loader stores

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
+from infotok_core.numbers_in_range import whole_number
 from infotok_core.tokenizer import VideoCodec
 from pipelines.config import StorageConfig
 from pipelines.dataset.corpus import Corpus, open_corpus
@@ -86,21 +87,21 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         # A notebook has no type checker.
         if not isinstance(mode, Packing | Buckets | None):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"mode must be None, a Packing or Buckets, not {mode!r}")
-        if lanes < 1:
+        self._seed = None if seed is None else whole_number("seed", seed)
+        self._lanes = whole_number("lanes", lanes)
+        self._batch_size = whole_number("batch_size", batch_size)
+        if self._lanes < 1:
             raise ValueError(f"lanes {lanes} must be at least 1")
         if (rank is None) != (world_size is None):
             raise ValueError("rank and world_size are given together or not at all")
         here = rank_and_world_size()
-        self._rank = here[0] if rank is None else rank
-        self._world_size = here[1] if world_size is None else world_size
-        Stream.here(self._rank, self._world_size, batch_size)
+        self._rank = here[0] if rank is None else whole_number("rank", rank)
+        self._world_size = here[1] if world_size is None else whole_number("world_size", world_size)
+        Stream.here(self._rank, self._world_size, self._batch_size)
         self._corpus = open_corpus(str(url), format=format, unit_rows=unit_rows, storage=storage)
         if mode is not None:
             mode.specials.check(self.info.tokenizer)
         self._mode = mode
-        self._seed = seed
-        self._lanes = lanes
-        self._batch_size = batch_size
         self._drop_last = self._world_size > 1 if drop_last is None else drop_last
         self._columns = tuple(self.info.extra_columns if columns is None else columns)
         self._reader = UnitReader(self._corpus, self._columns, verify=verify)
@@ -111,6 +112,8 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         # In shared memory: workers that outlive an epoch have to learn of the next one.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
         self._resumed: Progress | None = None
+        # In shared memory, too: the pass that went on from it; workers are forked for each pass.
+        self._resumed_by = torch.full((1,), -1, dtype=torch.int64).share_memory_()
         self._progress: Progress | None = None
         self._tokenizer: VideoCodec | None = None
 
@@ -149,6 +152,9 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         plan = self._plan()
         stream = Stream.here(self._rank, self._world_size, self._batch_size)
         progress = self._start(stream, len(plan))
+        if self._drop_last and not progress.base:
+            stream.require_step(len(plan))
+        self._use_up_state()
         # Not in the generator: loaders ask for the state before they ask for the first item.
         self._progress = progress
         return self._items(plan, stream, progress)
@@ -164,6 +170,8 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Go on from a state: of this dataset, or of a StatefulDataLoader over one on any rank.
 
+        The next pass over its epoch gives the rest of it, those after that all of it.
+
         The same team (ranks, workers, batch size) loads its loaders' states into its loaders. Any
         other team gives the state of one loader to this, on all ranks, and makes new loaders.
 
@@ -177,6 +185,7 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
                 "and the choice of videos must be those of the state"
             )
         self._resumed = progress
+        self._resumed_by.fill_(-1)
         self._progress = None
         self.set_epoch(progress.epoch)
 
@@ -206,9 +215,21 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         # A network of a few hundred MB has no business in the workers.
         return {**self.__dict__, "_tokenizer": None}
 
+    def _state_of_pass(self) -> Progress | None:
+        """What this pass over the epoch goes on from: a state is gone on from once."""
+        if self._resumed is None or self._resumed.epoch != self.epoch:
+            return None
+        by = int(self._resumed_by.item())
+        return self._resumed if by in (-1, _this_pass()) else None
+
+    def _use_up_state(self) -> None:
+        if self._state_of_pass() is not None:
+            self._resumed_by.fill_(_this_pass())
+            self._resumed = None
+
     def _start(self, stream: Stream, total: int) -> Progress:
-        resumed = self._resumed
-        if resumed is None or resumed.epoch != self.epoch:
+        resumed = self._state_of_pass()
+        if resumed is None:
             resumed = Progress(identity=self._identity, epoch=self.epoch, total=total)
         if not resumed.fits(stream):
             resumed = of_team([resumed])
@@ -254,3 +275,9 @@ class TokenDataset(IterableDataset[dict[str, Any]]):
         mode = None if self._mode is None else [type(self._mode).__name__, asdict(self._mode)]
         rows = None if self._index is None else self._index.fingerprint()
         return digest([self._corpus.identity, mode, rows, self._seed, self._lanes])
+
+
+def _this_pass() -> int:
+    """The same in all workers of one pass over a DataLoader, and another in those of the next."""
+    info = get_worker_info()
+    return 0 if info is None else info.seed - info.id

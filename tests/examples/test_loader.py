@@ -11,6 +11,7 @@ from typing import Any
 
 import av
 import pytest
+from corpora import build_corpus
 from video_corpora import analyse_videos, write_corpus
 
 from infotok_core.tokenizer import Tokenizer
@@ -80,8 +81,8 @@ def test_a_world_model_trains_on_both_rates_and_draws_a_video(corpora: Path, tmp
 def train(out: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     """The example, small."""
     command = [
-        sys.executable, ROOT / "examples" / "train_world_model.py", *arguments, "--out", out,
-        "--context", "256", "--layers", "1", "--heads", "1", "--held", "0.5",
+        sys.executable, ROOT / "examples" / "train_world_model.py", "--out", out, "--context",
+        "256", "--layers", "1", "--heads", "1", "--held", "0.5", *arguments,
     ]  # fmt: skip
     env = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PATH": ""}
     return subprocess.run(
@@ -106,3 +107,19 @@ def test_a_cpu_does_not_learn_with_flex_attention(tmp_path: Path):
     done = train(tmp_path, tmp_path, "--attention", "flex")
     assert done.returncode == 2
     assert "--attention sdpa" in done.stderr
+
+
+def test_a_context_that_holds_no_whole_window_is_refused(corpora: Path, tmp_path: Path):
+    """The seconds of a held-out window would count once for each of its pieces."""
+    done = train(tmp_path, corpora / "tokens-100", "--context", "192", "--steps", "1")
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith("has windows of 192 tokens: --context must be 193 or more")
+
+
+def test_corpora_of_other_videos_are_not_compared(corpora: Path, tmp_path: Path):
+    other = tmp_path / "other"
+    build_corpus(other, num_videos=3)
+    done = train(tmp_path, corpora / "tokens-50", other, "--steps", "1", "--draw", "0")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("other holds other videos than the first corpus")

@@ -79,3 +79,22 @@ def test_an_unknown_array_and_a_moved_value_fail(prefix, tmp_path):
 def test_an_absent_file_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"none\.json"):
         read_golden(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content", "cause"),
+    [
+        ("npz", b"PK and no more", "cannot be read"),
+        ("safetensors", b"no weights", "damaged or not safetensors"),
+        ("json", b"{", "cannot be read"),
+        ("json", b"{}", "has no 'config'"),
+        ("json", b"[]", "is no JSON object"),
+    ],
+)
+def test_a_damaged_file_is_named(prefix, tmp_path, suffix, content, cause):
+    for name in ("json", "safetensors", "npz"):
+        shutil.copy(f"{prefix}.{name}", tmp_path / f"g.{name}")
+    (tmp_path / f"g.{suffix}").chmod(0o644)
+    (tmp_path / f"g.{suffix}").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"g\.{suffix}: {cause}"):
+        read_golden(tmp_path / "g")

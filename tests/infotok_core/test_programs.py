@@ -40,6 +40,23 @@ class Asserting(nn.Module):
         return video
 
 
+class Typed(nn.Module):
+    """`block_codes` in another type of integers."""
+
+    def __init__(self, dtype: torch.dtype, largest: int = 255) -> None:
+        super().__init__()
+        self.dtype, self.largest = dtype, largest
+
+    def forward(self, video: Tensor) -> Tensor:
+        return block_codes(video)[0].clamp(max=self.largest).to(self.dtype)
+
+
+class NotANumber(nn.Module):
+    def forward(self, indices: Tensor) -> Tensor:
+        t, h, w = indices.size(1), indices.size(2), indices.size(3)
+        return torch.full([indices.size(0), 3, t * 4 - 3, h * 8, w * 8], float("nan"))
+
+
 class Narrow(nn.Module):
     """What holds for the window that is tried, and for no wider one."""
 
@@ -103,6 +120,18 @@ def test_a_decoder_that_takes_a_mask_is_given_it(tmp_path):
     assert shown[0, 0, 0, 8:].unique().tolist() == [255]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.uint16, torch.int64])
+def test_indices_may_be_integers_of_any_kind(programs, tmp_path, toy_video, dtype):
+    found = []
+    for folder in (programs, write_programs(tmp_path / "typed", encoder=Typed(dtype))):
+        tokenizer = open_tokenizer(folder)
+        analysis = tokenizer.analyse(toy_video)
+        keep = torch.rand(analysis.codes_Bthw.shape, generator=torch.Generator().manual_seed(1))
+        shown = tokenizer.reconstruct(analysis.codes_Bthw, keep < 0.5)
+        found.append((analysis.codes_Bthw, analysis.information_Bthw, shown))
+    assert all(map(torch.equal, *found))
+
+
 def test_the_same_window_gives_the_same_bits_however_often(programs, toy_video):
     tokenizer = open_tokenizer(programs)
     together = tokenizer.analyse(toy_video)
@@ -138,6 +167,8 @@ def test_the_fingerprint_covers_both_programs_and_the_settings(programs):
         ({}, {"codebook_size": 130}, r"encoder\.jit: gives indices \d+\.\.\d+, outside 0\.\.129"),
         ({"encoder": OneShape()}, {}, r"encoder\.jit: does not run on 5 frames of 32x48 in .*one"),
         ({"decoder": Failing()}, {}, r"decoder\.jit: does not run on"),
+        ({"decoder": NotANumber()}, {}, r"decoder\.jit: turns indices .* into NaN or infinity"),
+        ({"encoder": Typed(torch.int8, 127)}, {}, r"encoder\.jit: gives torch\.int8, .* 256 codes"),
         ({"encoder": Asserting()}, {}, r"encoder\.jit: does not run on .*the side is not 512"),
         ({"decoder": BlockEncoder()}, {}, r"decoder\.jit: (does not run|turns indices)"),
     ],

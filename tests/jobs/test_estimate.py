@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from evaluations import write_small_checkpoint
+from programs import write_programs
 from torch import Tensor
 from units import CountingTokenizer
 
@@ -112,6 +113,13 @@ def test_hours_follow_from_a_speed_that_is_given(folder: Path, everything: dict[
     windows = everything["sampled_windows"]
     assert found["windows_per_s"] == 10
     assert found["totals"]["tokenizer_hours"]["value"] == pytest.approx(windows / 36_000)
+
+
+@pytest.mark.parametrize("speed", ["nan", "inf"])
+def test_a_speed_that_is_no_finite_number_is_wrong_usage(folder: Path, speed: str):
+    result = estimate(folder, "--clips-per-s", speed)
+    assert result.exit_code == 2
+    assert f"{speed} is not a finite number" in result.stderr
 
 
 def test_some_of_the_videos_speak_for_all_within_an_interval_that_says_how_it_was_made(
@@ -256,3 +264,14 @@ def test_videos_that_the_tokenizer_cannot_analyse_would_be_set_aside(folder: Pat
     _, found = estimated_by(folder, room=0)
     assert found.reasons["OUT_OF_MEMORY"] == 4
     assert found.totals["tokens"].value == 0
+
+
+def test_a_tokenizer_that_does_not_run_here_is_named(folder: Path, tmp_path: Path):
+    result = estimate(folder, "--set", "tokenizer.dtype=float16", "--set", "tokenizer.device=cpu")
+    assert result.exit_code == 1
+    assert "float16 needs a GPU: the CPU computes in float32 alone" in result.stderr
+    programs = write_programs(tmp_path / "programs", temporal_compression=8)
+    result = estimate(folder, "--checkpoint", programs)
+    assert result.exit_code == 1
+    assert "error: tokenizer: checkpoint" in result.stderr.splitlines()[-1]
+    assert "encoder.jit: turns frames" in result.stderr.splitlines()[-1]

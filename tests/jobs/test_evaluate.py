@@ -153,7 +153,10 @@ def test_the_json_alone_gives_tables_and_pictures(
     ("options", "message"),
     [
         ((), "INPUT names videos, --from-json FILE results"),
-        (("videos", "--from-json", __file__), "measures nothing"),
+        (
+            ("videos", "--from-json", __file__),
+            "measures nothing, so it takes --markdown and --plots alone, not INPUT",
+        ),
         (("--from-json", __file__, "--rates", "1", "--profile", "me"), "not --rates, --profile"),
         (("--from-json", __file__, "--json", "-"), "not --json"),
     ],
@@ -203,7 +206,8 @@ def test_json_alone_can_be_printed(videos: Path):
         (("--rates", "0.01"), "rates must be in"),
         (("--frames", "6"), "window.frames must be 1 + 4k"),
         (("--size", "100"), "space.size"),
-        (("--json", "no/such/folder/x.json"), "no/such/folder does not exist"),
+        (("--json", "no/such/folder/x.json"), "no/such/folder is no folder"),
+        (("--json", "x", "--markdown", "./x"), "--json and --markdown name the same file"),
         (("--json", "/proc/x.json"), "/proc/x.json cannot be written"),
         (("--markdown", "/proc/x.md"), "/proc/x.md cannot be written"),
         (("--plots", "/proc/x"), "/proc/x"),
@@ -234,6 +238,19 @@ def test_files_that_cannot_be_used_are_a_sentence(
     assert result.exit_code == 1
     assert message in result.stderr
     assert result.stderr.splitlines()[-1].startswith("error: ")
+
+
+def test_no_advice_of_torch_to_load_objects_is_passed_on(videos: Path, tmp_path: Path):
+    file = str(tmp_path / "objects.pt")
+    torch.save({"model": {"a": Path("an object")}}, file)
+    for options, message in (
+        (("--checkpoint", file), "holds objects other than tensors, which are not loaded"),
+        (("--lpips-vgg", file, "--lpips-heads", file), "is not a file of tensors alone"),
+    ):
+        result = evaluate(videos, *options)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert "weights_only" not in result.stderr
 
 
 def test_a_source_without_clips_is_a_sentence(videos: Path, tmp_path: Path):

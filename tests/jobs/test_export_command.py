@@ -47,6 +47,14 @@ def test_a_checkpoint_becomes_programs_and_the_report_says_how_near(checkpoint, 
     assert "holds programs, which are run and not loaded" in again.output
 
 
+def test_a_folder_of_the_name_of_the_default_checkpoint_is_not_taken_for_it(
+    checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    report = json.loads(export(checkpoint, "default").stdout)
+    assert report["fingerprint"] == open_tokenizer(tmp_path / "default").fingerprint
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
 @pytest.mark.parametrize("kind", ["jit", "pt2"])
 def test_a_full_disk_is_a_sentence(checkpoint, tmp_path, kind):

@@ -104,6 +104,7 @@ def test_tokens_of_other_weights_are_refused(corpus: Path, tmp_path: Path):
         (["--side-by-side"], "--to DIR"),
         (["--against", "--clip", "7"], "not a clip id"),
         (["--against", "--limit", "0"], "range"),
+        (["--against", "--json", "/nowhere/x.json"], "/nowhere is no folder"),
     ],
 )
 def test_wrong_usage_exits_with_2(corpus: Path, arguments: list[str], words: str):
@@ -123,3 +124,24 @@ def test_what_is_missing_is_named(corpus: Path, tmp_path: Path):
         assert result.exit_code == code, result.output
         assert words in result.stderr
     assert _run(tmp_path, "--against").exit_code == 4
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_not_the_corpus(corpus: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    result = _run(corpus, "--to", tmp_path / "file" / "out")
+    assert result.exit_code == 1, result.output
+    assert f"{tmp_path / 'file' / 'out'} cannot be written: [Errno 20]" in result.stderr
+    assert "cannot read" not in result.stderr
+
+
+def test_measurements_that_find_no_room_are_named_in_a_sentence(corpus: Path):
+    result = _run(corpus, "--against", "--limit", 1, "--json", "/dev/full")
+    assert result.exit_code == 1, result.output
+    assert "error: /dev/full cannot be written: [Errno 28] No space left on device" in result.stderr
+
+
+def test_a_limit_hides_no_video_that_is_not_there(corpus: Path):
+    result = _run(corpus, "--against", "--limit", 2, "--video", "c.mp4", "--video", "a.mp4")
+    assert result.exit_code == 1, result.output
+    assert "has no c.mp4" in result.stderr
+    assert _run(corpus, "--against", "--limit", 1, "--video", "a.mp4").exit_code == 0

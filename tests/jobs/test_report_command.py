@@ -165,3 +165,17 @@ def test_real_footage_plays_and_no_line_of_tiles_has_a_hole(footage: Corpus, tmp
             assert browser.run(_TILES) == tiles
             picture = imread(browser.picture(tmp_path / "page.png"))[..., :3]
             assert len(np.unique(picture[::5, ::5].reshape(-1, 3), axis=0)) > 500
+
+
+def test_a_page_that_cannot_be_written_is_named_and_not_the_corpus(
+    small_corpus: SmallCorpus, tmp_path: Path
+):
+    (tmp_path / "file").touch()
+    page = tmp_path / "file" / "page.html"
+    for path, cause in (
+        (page, "[Errno 17] File exists"),
+        (Path("/dev/full"), "[Errno 28] No space left on device"),
+    ):
+        result = _run(small_corpus.parquet, "--no-decode", "-o", path)
+        assert result.exit_code == 1, result.output
+        assert f"error: {path} cannot be written: {cause}" in result.stderr

@@ -58,6 +58,8 @@ def test_an_input_that_holds_nothing_is_named_as_it_was_asked_for(videos: Path, 
     assert "empty holds no videos to train on" in result.stderr.splitlines()[-1]
     result = train(videos, tmp_path / "out", RECIPE, "--validation", videos / "broken.mp4")
     assert "broken.mp4 holds no window of 33 frames" in result.stderr.splitlines()[-1]
+    result = train(videos, tmp_path / "out", RECIPE, "--max-minutes", "nan")
+    assert "nan is not a finite number" in result.stderr.splitlines()[-1]
 
 
 def test_other_clips_of_the_same_videos_are_another_run(

@@ -144,3 +144,16 @@ def test_a_gpu_that_is_not_there_is_said(small_corpus: SmallCorpus):
     result = _run(str(small_corpus.parquet), "--reconstruct", "1", "--device", "cuda")
     assert result.exit_code == 1
     assert "there is no GPU here" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["{", '{"config": {}}', '{"config": {"tokenizer": {"dtype": "float8"}}}', "[]"]
+)
+def test_a_configuration_that_makes_no_sense_is_named(
+    small_corpus: SmallCorpus, tmp_path: Path, text: str
+):
+    shutil.copytree(small_corpus.parquet, tmp_path / "copy")
+    (tmp_path / "copy" / "meta" / "config.json").write_text(text)
+    result = _run(str(tmp_path / "copy"), "--reconstruct", "1")
+    assert result.exit_code == 1, result.output
+    assert "meta/config.json does not say how the corpus was computed" in result.stderr

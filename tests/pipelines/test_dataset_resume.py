@@ -207,6 +207,65 @@ def test_an_epoch_behind_the_resumed_one_begins_at_its_beginning(root: Path):
     assert len(keys(again)) == rest + 1
 
 
+@pytest.mark.parametrize(
+    ("workers", "kept"), [(0, False), (2, False), (2, True)], ids=["alone", "forked", "kept"]
+)
+@pytest.mark.parametrize("by", ["loader", "dataset"])
+def test_a_state_is_gone_on_from_once(root: Path, workers: int, kept: bool, by: str):
+    """Whoever forgets `set_epoch` sees the whole epoch again, not its rest for ever."""
+    whole = keys(dataset(root))
+    _, before = loader(root, workers, 2)
+    batches = iter(before)
+    for _ in range(3):
+        next(batches)
+    state = before.state_dict()
+    del batches
+    data = dataset(root, batch_size=2)
+    made = torchdata.StatefulDataLoader(
+        data, batch_size=2, num_workers=workers, collate_fn=list, persistent_workers=kept
+    )
+    (made if by == "loader" else data).load_state_dict(state)
+    passes = [keys(chain.from_iterable(made)) for _ in range(3)]
+    assert passes == [whole[6:], whole, whole]
+
+
+def test_a_state_of_a_later_epoch_waits_for_it(root: Path):
+    one = dataset(root)
+    one.set_epoch(1)
+    whole = keys(one)
+    next(iter(one))
+    again = dataset(root)
+    again.load_state_dict(one.state_dict())
+    assert again.epoch == 1
+    again.set_epoch(0)
+    assert len(keys(again)) == len(whole)
+    again.set_epoch(1)
+    assert keys(again) == whole[1:]
+
+
+@pytest.mark.parametrize(("told", "taken"), [(1, 4), (1, 2), (4, 2), (3, 2)])
+def test_a_loader_with_another_batch_size_than_it_was_told_is_found_out(
+    root: Path, told: int, taken: int
+):
+    """With several workers its items do not follow one another: some would come twice."""
+    whole = keys(dataset(root))
+    made = torchdata.StatefulDataLoader(
+        dataset(root, batch_size=told), batch_size=taken, num_workers=2, collate_fn=list
+    )
+    begun, refused = list[str](), list[str]()
+    for batch in made:
+        begun += keys(batch)
+        again = dataset(root)
+        try:
+            again.load_state_dict(made.state_dict())
+        except ValueError as error:
+            refused.append(str(error))
+        else:
+            assert sorted(begun + keys(again)) == sorted(whole)
+    assert refused
+    assert all("batch_size" in said or "within a batch" in said for said in refused)
+
+
 def test_a_state_of_another_order_is_refused(root: Path):
     state = dataset(root).state_dict()
     others = (

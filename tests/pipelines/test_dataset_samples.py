@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,7 +17,14 @@ from corpora import build_corpus, copy_of, rows_of, video_windows
 from torch.utils.data import DataLoader
 
 from pipelines.config import StorageConfig
-from pipelines.dataset import Packing, TokenDataset, checkpoint_of, detokenise
+from pipelines.dataset import (
+    Buckets,
+    Packing,
+    Specials,
+    TokenDataset,
+    checkpoint_of,
+    detokenise,
+)
 from pipelines.dataset.corpus import Unit
 from pipelines.dataset.unit_reader import UnitReader
 from pipelines.errors import IncompleteError, PlanMismatchError, StorageError
@@ -240,7 +248,19 @@ def test_samples_go_back_to_frames_by_the_default_checkpoint(corpus: Any, tmp_pa
         detokenise(twice, tokenizer)
     with pytest.raises(ValueError, match=r"tokens \[\d+\] and positions \[\d+, 3\] must be"):
         detokenise({**sample, "tokens": sample["tokens"][1:]}, tokenizer)
-    with pytest.raises(ValueError, match="64500 exceed"):
+    for change, message in (
+        ({"tokens": sample["tokens"] + 0.5}, r"tokens of torch\.float32 must be whole numbers"),
+        ({"positions": sample["positions"].double()}, r"positions of torch\.float64 must be whole"),
+        # As 32 bits these would be codes.
+        ({"tokens": sample["tokens"] + (1 << 32)}, r"token 429\d+ is none of 64000 codes"),
+        ({"tokens": sample["tokens"] - 64000}, r"token -\d+ is none of 64000 codes"),
+        ({"grid": (3, 8)}, r"grid \(3, 8\) must be \(t, h, w\)"),
+        ({"num_frames": -1}, "num_frames -1 must be at least 1"),
+        ({"num_frames": 8.5}, r"num_frames must be a whole number, not 8\.5"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            detokenise({**sample, **change}, tokenizer)
+    with pytest.raises(ValueError, match="token 64500 is none of 64000 codes"):
         detokenise({**sample, "tokens": sample["tokens"] * 0 + 64500}, tokenizer)
     context = next(iter(TokenDataset(corpus.store.url, Packing(context=50))))
     with pytest.raises(ValueError, match="lacks grid, num_frames, width, height: windows can be"):
@@ -262,3 +282,39 @@ def _written_by_default(store: Store) -> Any:
     return info.model_copy(
         update={"tokenizer": info.tokenizer.model_copy(update={"fingerprint": fingerprint})}
     )
+
+
+def test_an_epoch_of_which_nothing_is_left_is_refused(root: Path):
+    """A trainer would go through its epochs in no time, and be done."""
+    rank = TokenDataset(root, rank=1, world_size=64)
+    with pytest.raises(ValueError, match=r"\d+ items are no whole step of 64 ranks .* drop_last"):
+        list(rank)
+    assert len(list(TokenDataset(root, rank=1, world_size=64, drop_last=False))) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "message"),
+    [
+        (None, {"seed": "1"}, "seed must be a whole number, not '1'"),
+        (None, {"lanes": 2.5}, "lanes must be a whole number, not 2.5"),
+        (None, {"batch_size": None}, "batch_size must be a whole number, not None"),
+        (None, {"unit_rows": 2.5}, "unit_rows must be a whole number, not 2.5"),
+        (None, {"rank": 0.0, "world_size": 2}, "rank must be a whole number, not 0.0"),
+        (Packing, {"context": "100"}, "context must be a whole number, not '100'"),
+        (Buckets, {"max_tokens": 1e5}, "max_tokens must be a whole number, not 100000.0"),
+        (Packing, {"context": 9, "specials": {"bos": 64000}}, "specials must be a Specials, not"),
+        (Specials, {"bos": "64000"}, "bos must be a whole number, not '64000'"),
+    ],
+)
+def test_what_is_no_whole_number_is_named(root: Path, mode: Any, options: Any, message: str):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        TokenDataset(root, **options) if mode is None else mode(**options)
+
+
+def test_whole_numbers_of_numpy_are_whole_numbers(root: Path):
+    def items(number: Any) -> list[list[int]]:
+        packing = Packing(context=number(100), specials=Specials(bos=number(64000)))
+        packed = TokenDataset(root, packing, seed=number(3), lanes=number(2), batch_size=number(1))
+        return [context["tokens"].tolist() for context in packed]
+
+    assert items(np.int64) == items(int)

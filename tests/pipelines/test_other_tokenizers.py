@@ -103,3 +103,15 @@ def test_rows_hold_the_vocabulary_of_the_tokenizer_and_no_more(tmp_path: Path):
     with pytest.raises(ValueError, match=f"code {highest} is out of range"):
         tokenise_shard(replace(spec, num_codes=highest), 0)
     assert tokenise_shard(replace(spec, num_codes=highest + 1), 0).totals.clips == 2
+
+
+@pytest.mark.parametrize("settings", [{}, {"precision": "bfloat16"}], ids=["asked", "made for"])
+def test_half_precision_without_a_gpu_is_refused_before_the_actors(tmp_path: Path, settings: Any):
+    checkpoint = write_programs(tmp_path / "p", **settings)
+    config = load_config(
+        None, [f"tokenizer.checkpoint={checkpoint}", "tokenizer.dtype=bfloat16", "window.frames=9"]
+    )
+    opened = Corpus.open(config, output=str(tmp_path / "out"))
+    opened.try_tokenizer("cuda")
+    with pytest.raises(PipelineError, match=r"bfloat16 needs a GPU: the CPU computes in float32"):
+        opened.try_tokenizer("cpu")

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from corpora import build_corpus
 from video_corpora import Analysed, analyse_videos, write_corpus
 from videos import decoded_rgb, read_numbers, write_video
 
@@ -28,7 +29,7 @@ from pipelines.reconstruct import (
 )
 from pipelines.selection import Selection
 from pipelines.source_windows import SourceWindows
-from schemas.ids import video_id
+from schemas.ids import quote_path, video_id
 from schemas.layout import MANIFEST_PATH
 from schemas.versions import FormatError
 
@@ -269,6 +270,13 @@ def test_videos_and_clips_can_be_picked(reader: CorpusReader):
     ]
 
 
+@pytest.mark.parametrize("written", ["100 %.mp4", "100 %25.mp4"])
+def test_a_percent_sign_may_be_written_as_in_the_folder_or_as_in_the_rows(written: str):
+    uri = quote_path("100 %.mp4")
+    assert written in Selection.parse(videos=[written]).videos.values()
+    assert video_id(uri) in Selection.parse(videos=[written]).videos
+
+
 def test_what_the_corpus_lacks_is_named(reader: CorpusReader):
     for asked in ({"videos": ["no.mp4"]}, {"clips": [f"{video_id('z.mp4')}-000077"]}):
         ((what,),) = asked.values()
@@ -276,6 +284,14 @@ def test_what_the_corpus_lacks_is_named(reader: CorpusReader):
             _selected(reader, **asked)
     with pytest.raises(ValueError, match="not a clip id"):
         Selection.parse(clips=["000077"])
+
+
+def test_what_was_set_aside_is_named_with_its_reason(tmp_path: Path):
+    reader = CorpusReader.open(build_corpus(tmp_path).store)
+    uri = "broken & <b>.mp4"
+    for asked in ({"videos": [uri]}, {"clips": [f"{video_id(uri)}-000000"]}):
+        with pytest.raises(PipelineError, match=r"has no \S.* \(set aside: TRUNCATED\)$"):
+            _selected(reader, **asked)
 
 
 def test_the_mean_weighs_frames():

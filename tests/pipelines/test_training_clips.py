@@ -12,6 +12,7 @@ from training_corpora import SIDE, small_config, source_of, videos_of, write_tel
 from infotok_core.clips import ClipSource
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
+from pipelines.training_clips import held_out_clips
 from pipelines.training_data import MemoryClips, StreamClips, choose_memory, open_clips
 from pipelines.training_size import decoded_bytes, free_bytes
 
@@ -75,3 +76,11 @@ def test_a_corpus_of_broken_videos_is_an_error(tmp_path: Path):
 def test_an_empty_folder_is_an_error(tmp_path: Path):
     with pytest.raises(PipelineError, match="holds no videos to train on"):
         opened(tmp_path)
+
+
+def test_windows_to_measure_on_are_looked_for_in_all_videos(tmp_path: Path):
+    """One of two videos is chosen; that it is broken says nothing of the other."""
+    (tmp_path / "a.mkv").write_bytes(b"no video")
+    write_telling(tmp_path / "b.mkv", 1, 40)
+    (clip,) = held_out_clips(source_of(tmp_path), RunConfig(), size=SIDE, most=1)
+    assert clip.shape == (33, SIDE, SIDE, 3)

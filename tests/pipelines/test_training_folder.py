@@ -52,6 +52,15 @@ def test_a_checkpoint_of_somebody_else_is_not_written_over(tmp_path: Path, name:
         TrainingFolder(tmp_path).identity()
 
 
+@pytest.mark.parametrize("name", ["README.md", "config.json", "meta/manifest.parquet"])
+def test_what_a_run_would_write_over_or_mix_with_is_not_touched(tmp_path: Path, name: str):
+    """A corpus of tokens has a README.md, too."""
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    with pytest.raises(PipelineError, match=f"holds {name}"):
+        TrainingFolder(tmp_path).identity()
+
+
 def test_a_compressor_may_be_put_beside_the_programs_it_is_for(tmp_path: Path):
     (tmp_path / "encoder.jit").touch()
     assert TrainingFolder(tmp_path, str(tmp_path)).identity() == {}
