@@ -126,6 +126,9 @@ class Corpus:
                 the configuration.
         """
         check_windows(self.config, self.tokenizer)
+        if self.config.tokenizer.device == "cpu":
+            # What `auto` comes to is known when Ray runs. A plan is bound to the precision.
+            check_device(self.config, self.tokenizer, "cpu")
         roots = (self.output.url, self.work.url)
         return open_source(
             input_url, self.config.source, self.config.source_storage, exclude_roots=roots

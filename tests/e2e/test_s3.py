@@ -163,8 +163,9 @@ def test_requests_are_as_many_as_the_page_on_capacity_counts(run: BucketRun) -> 
     assert (asked["GET", "in"], asked["HEAD", "in"]) == (videos, videos)
     assert (asked["PUT", "_work/videos"], asked["GET", "_work/videos"]) == (videos, 0)
     starts = [key for method, key in run.requests if method == "PUT" and "/attempts/" in key]
-    assert len(starts) == videos + units
+    actors = 1
+    assert len(starts) == videos + units + shards + actors
     assert asked["PUT", "data"] == folders["data"]
     assert asked["PUT", "wds"] == folders["wds"]
-    in_proportion = 4 * videos + 3 * units + folders["data"] + folders["wds"] + 8 * shards
+    in_proportion = 4 * videos + 3 * units + folders["data"] + folders["wds"] + 10 * shards
     assert in_proportion < asked.total() <= in_proportion + 90

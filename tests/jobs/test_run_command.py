@@ -59,6 +59,16 @@ def test_a_checkpoint_that_is_not_there_leaves_no_output_behind(videos: Path, tm
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_half_precision_on_a_cpu_leaves_no_plan_behind(verb: str, videos: Path, tmp_path: Path):
+    # A plan is bound to the precision: the same command without it would have been refused, too.
+    settings = ["--set", "tokenizer.dtype=bfloat16", "--set", "tokenizer.device=cpu"]
+    result = CliRunner().invoke(main, [verb, str(videos), str(tmp_path / "out"), *settings])
+    assert result.exit_code == 1
+    assert "bfloat16 needs a GPU" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pass_two_without_a_plan_makes_nothing(tmp_path: Path):
     result = CliRunner().invoke(main, ["tokenise", str(tmp_path / "out")])
     assert result.exit_code == 4
