@@ -67,7 +67,7 @@ def _selection(row: Mapping[str, Any]) -> list[str]:
         faults.append("frame_token_counts are not those of the mask")
     if row["rate"] != float32(row["num_tokens"] / cells):
         faults.append(f"rate {row['rate']} is not {row['num_tokens']} / {cells}")
-    # rate_target was rounded to float32 after the tokens were counted: one more or less may result.
+    # An exact budget hands fractions on from window to window: one more or less may result.
     asked = num_tokens(row["rate_target"], cells) if 0 < row["rate_target"] <= 1 else -1
     if abs(asked - row["num_tokens"]) > 1:
         faults.append(f"rate_target {row['rate_target']} asks for {asked} of {cells} tokens")
