@@ -188,6 +188,7 @@ def test_another_configuration_is_refused_before_the_work(output: Store, tmp_pat
         ({"router": "static"}, "budget: exact and static"),
         ({"budget": "paper"}, "budget: exact and paper"),
         ({"rate": 0.25}, r"rate: 0\.5 and 0\.25"),
+        ({"exponent": 0.5}, r"exponent: 1\.0 and 0\.5"),
     ):
         other = RunConfig.model_validate({**LIKE_IT, "routing": change})
         # By the rule of the corpus it makes no difference.
