@@ -1,4 +1,4 @@
-"""Is every clip there once? Answered for any number of clips in bounded memory, on scratch disk.
+"""Is every clip there, once? Answered for any number of clips in bounded memory, on scratch disk.
 
 Keys (16 bytes of video id, 4 bytes of window index) are spilled to 256 scratch files by their first
 byte; each is then sorted on its own. A video id is a hash, so the files are about equally long.
@@ -33,12 +33,16 @@ class KeyReport:
         num_videos: Distinct videos.
         num_repeated: Keys that were there before.
         repeated: The first few clip ids of these.
+        num_missing: Windows without a row, before the last one of their video.
+        missing: The first few clip ids that come after such a hole.
         num_quarantined: Videos with rows although they are quarantined.
     """
 
     num_videos: int
     num_repeated: int
     repeated: tuple[str, ...]
+    num_missing: int
+    missing: tuple[str, ...]
     num_quarantined: int
 
 
@@ -81,13 +85,18 @@ class ClipKeys:
             quarantined: Ids of videos that must have no rows.
         """
         self._spill()
-        num_videos = num_repeated = num_quarantined = 0
+        num_videos = num_repeated = num_missing = num_quarantined = 0
         examples: list[str] = []
+        after_holes: list[str] = []
         for path in sorted(Path(self._folder.name).iterdir()):
             keys = np.sort(np.fromfile(path, _KEY))
             again = keys[1:][keys[1:] == keys[:-1]]
             num_repeated += again.size
             examples += [_clip(_raw(key)) for key in again[: _EXAMPLES - len(examples)]]
+            holes = _holes(keys)
+            num_missing += int(holes.sum())
+            chosen = keys[holes > 0][: _EXAMPLES - len(after_holes)]
+            after_holes += [_clip(_raw(key)) for key in chosen]
             videos = {_raw(key)[:16].hex() for key in keys}
             num_videos += len(videos)
             num_quarantined += sum(video in quarantined for video in videos)
@@ -95,6 +104,8 @@ class ClipKeys:
             num_videos=num_videos,
             num_repeated=num_repeated,
             repeated=tuple(examples),
+            num_missing=num_missing,
+            missing=tuple(after_holes),
             num_quarantined=num_quarantined,
         )
 
@@ -105,6 +116,15 @@ class ClipKeys:
             with Path(self._folder.name, f"{byte:02x}").open("ab") as file:
                 file.write(keys[first == byte].tobytes())
         self._buffer.clear()
+
+
+def _holes(keys: npt.NDArray[np.bytes_]) -> npt.NDArray[np.int64]:
+    """How many windows are missing between each of some sorted keys and the one before it."""
+    raw = keys.view(np.uint8).reshape(-1, _KEY.itemsize)
+    index = np.ascontiguousarray(raw[:, 16:]).view(">u4").reshape(-1).astype(np.int64)
+    same_video = (raw[1:, :16] == raw[:-1, :16]).all(axis=1)
+    previous = np.concatenate([[-1], np.where(same_video, index[:-1], -1)])
+    return np.maximum(index - previous - 1, 0)
 
 
 def _raw(key: bytes) -> bytes:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Sequence
+import posixpath
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.row_checks import compare_rows, row_faults
 from pipelines.sinks.webdataset import read_samples
-from schemas.info import TokenizerInfo
+from schemas.dealing import Rule
+from schemas.info import CorpusInfo, TokenizerInfo
 from schemas.manifest import DataFile
 from schemas.tables import read_parquet
 from schemas.tokens import TOKEN_SCHEMA, table_to_rows
 from schemas.versions import FormatError
 
-__all__ = ["CheckedFile", "check_file", "compare_files"]
+__all__ = ["CheckedFile", "check_file", "compare_files", "same_rows"]
 
 _FAULTS_PER_FILE = 5
 
@@ -36,13 +38,13 @@ class CheckedFile:
     faults: tuple[str, ...]
 
 
-def check_file(file: DataFile, data: bytes, tokenizer: TokenizerInfo | None) -> CheckedFile:
+def check_file(file: DataFile, data: bytes, info: CorpusInfo | None) -> CheckedFile:
     """Compare the bytes of a data file with its entry, and its rows with their rules.
 
     Args:
         file: Its entry in the manifest.
         data: The whole file.
-        tokenizer: Of the corpus; None skips what only it can tell.
+        info: Of the corpus; None skips what only it can tell.
     """
     faults: list[str] = []
     if len(data) != file.bytes:
@@ -53,15 +55,22 @@ def check_file(file: DataFile, data: bytes, tokenizer: TokenizerInfo | None) -> 
         if file.format == "webdataset":
             rows = list(read_samples(data))
         else:
-            rows, more = _parquet_rows(data, tokenizer)
+            rows, more = _parquet_rows(data, info.tokenizer if info else None)
             faults += more
     except FormatError as error:
         return CheckedFile(file=file, rows=None, faults=(*faults, str(error)))
     faults += _against_manifest(file, rows)
+    rule = None if info is None else _rule(info, file.shard)
     found = [
-        f"clip {row.get('clip_id')}: {what}" for row in rows for what in row_faults(row, tokenizer)
+        f"clip {row.get('clip_id')}: {what}" for row in rows for what in row_faults(row, info, rule)
     ]
     return CheckedFile(file=file, rows=rows, faults=(*faults, *_first(found)))
+
+
+def _rule(info: CorpusInfo, shard: int) -> Rule:
+    """By which the windows of a shard got their tokens: a grown corpus has several."""
+    grown = [part.routing for part in info.generations if part.first_shard <= shard]
+    return grown[-1] if grown else info.routing
 
 
 def _parquet_rows(
@@ -114,3 +123,13 @@ def compare_files(first: CheckedFile, second: CheckedFile) -> tuple[str, ...]:
 def _first(faults: list[str]) -> list[str]:
     more = len(faults) - _FAULTS_PER_FILE
     return faults[:_FAULTS_PER_FILE] + ([f"and {more} more faults in its rows"] if more > 0 else [])
+
+
+def same_rows(files: Iterable[DataFile]) -> Iterator[list[DataFile]]:
+    """Groups of files that differ in folder and suffix alone, Parquet first."""
+    groups: dict[str, list[DataFile]] = {}
+    for file in files:
+        stem = posixpath.splitext(posixpath.basename(file.path))[0]
+        groups.setdefault(stem, []).append(file)
+    for stem in sorted(groups):
+        yield sorted(groups[stem], key=lambda file: file.format)

@@ -102,6 +102,7 @@ def differences(first: CorpusInfo, other: CorpusInfo) -> list[str]:
             "budget": info.routing.budget,
             "rate": info.routing.target,
             "min_rate": info.routing.min_rate,
+            "exponent": getattr(info.routing, "exponent", None),
             # What the `source` column is relative to, and video ids are digests of.
             "source_root": info.source_root,
             "formats": list(info.formats),

@@ -47,7 +47,10 @@ def asked_of(routing: RoutingConfig) -> dict[str, str | float]:
         budget = "expected"
     # The static rule knows one rate.
     least = routing.rate if routing.router == "static" else routing.min_rate
-    return {"budget": budget, "target": routing.rate, "min_rate": least}
+    asked: dict[str, str | float] = {"budget": budget, "target": routing.rate, "min_rate": least}
+    if routing.router == "global_elbo":
+        asked["exponent"] = routing.exponent
+    return asked
 
 
 def _token_rule(routing: RoutingConfig, statistics: ElboStatistics) -> TokenRule:

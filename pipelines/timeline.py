@@ -109,14 +109,17 @@ def resample(
     Instants are start + k / fps, from the first frame's start to before the last frame's end. A
     frame may be given several times, or never. Holds one frame.
 
+    A frame is shown until the next one begins; the length it claims counts for the last one alone.
+    Where the rate varies that length is often another: MP4 deals lengths out in coded order, so
+    B-frames carry each other's, and spans of windows would overlap.
+
     Args:
         frames: In order, with strictly increasing starts.
         time_base: Seconds per tick.
         fps: Samples per second; None gives each frame once.
     """
     if fps is None:
-        for frame in frames:
-            yield Sample(float(frame.start * time_base), float(frame.end * time_base), frame.item)
+        yield from _each_once(frames, time_base)
         return
     # The rate a person wrote (29.97), not its nearest binary fraction.
     step = 1 / (Fraction(fps).limit_denominator(1_000_000) * time_base)
@@ -132,6 +135,16 @@ def resample(
     while shown is not None and index * step < shown.end - origin:
         yield _instant(shown, origin, index, step, time_base)
         index += 1
+
+
+def _each_once(frames: Iterable[Timed[T]], time_base: Fraction) -> Iterator[Sample[T]]:
+    shown: Timed[T] | None = None
+    for frame in frames:
+        if shown is not None:
+            yield Sample(float(shown.start * time_base), float(frame.start * time_base), shown.item)
+        shown = frame
+    if shown is not None:
+        yield Sample(float(shown.start * time_base), float(shown.end * time_base), shown.item)
 
 
 def _instant(

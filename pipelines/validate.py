@@ -5,18 +5,27 @@ One data file is in memory at a time (two, where both formats hold the same rows
 
 from __future__ import annotations
 
-import posixpath
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from pipelines.clip_keys import ClipKeys
-from pipelines.file_checks import CheckedFile, check_file, compare_files
+from pipelines.file_checks import CheckedFile, check_file, compare_files, same_rows
+from pipelines.head_checks import (
+    config_faults,
+    derived_faults,
+    manifest_faults,
+    quarantine_faults,
+    totals_faults,
+)
 from pipelines.sinks.energon import INDEX_SUFFIX, energon_tar_index
 from schemas.dealing import Rule
+from schemas.documents import Document
 from schemas.info import CorpusInfo
 from schemas.layout import (
+    CONFIG_PATH,
     DATA_FOLDERS,
     INFO_PATH,
     MANIFEST_PATH,
@@ -33,7 +42,11 @@ __all__ = ["Fault", "ReadableStore", "ValidationReport", "validate"]
 _RATE_TOLERANCE = 1e-3
 """Promised precision of an exact budget, relative, beside the rounding to whole tokens."""
 
+_ELBO_TOLERANCE = 1e-6
+"""Relative: the ``elbo`` column is rounded to float32, the statistics are exact."""
+
 _T = TypeVar("_T")
+_D = TypeVar("_D", bound=Document)
 
 
 class ReadableStore(Protocol):
@@ -119,21 +132,26 @@ class _Validation:
     faults: list[Fault] = field(default_factory=list[Fault])
     builder: TotalsBuilder = field(default_factory=TotalsBuilder)
     totals: Totals = field(default_factory=Totals)
+    information: float = 0.0
     num_files: int = 0
     num_bytes: int = 0
 
     def run(self) -> ValidationReport:
-        info = self._document(INFO_PATH, CorpusInfo.from_bytes)
+        info = self._document(INFO_PATH, self._head(INFO_PATH, CorpusInfo, "realised"))
         files = self._document(MANIFEST_PATH, decode_manifest)
         if files is not None:
             self._listing(files)
-            for group in _same_rows(files):
+            self._fault(MANIFEST_PATH, *manifest_faults(files, info))
+            for group in same_rows(files):
                 self._group(group, info)
             self.totals = self.builder.freeze()
         num_videos = self._accounting(info)
         if info is not None:
-            self._totals(info)
+            found = totals_faults(info, self.totals, self.num_files, self.num_bytes)
+            self._fault(INFO_PATH, *found)
             self._statistics(info)
+            if self.store.exists(CONFIG_PATH):
+                self._fault(CONFIG_PATH, *config_faults(self._read(CONFIG_PATH) or b"", info))
         return ValidationReport(
             faults=tuple(self.faults),
             totals=self.totals,
@@ -162,10 +180,18 @@ class _Validation:
             self._fault(path, str(error))
             return None
 
+    def _head(self, path: str, kind: type[_D], derived: str) -> Callable[[bytes], _D]:
+        """How to read a document that says some things twice, for those who do not compute."""
+
+        def decode(data: bytes) -> _D:
+            document = kind.from_bytes(data)
+            self._fault(path, *derived_faults(data, document.to_bytes(), name=derived))
+            return document
+
+        return decode
+
     def _listing(self, files: list[DataFile]) -> None:
         expected = {file.path for file in files}
-        if len(expected) != len(files):
-            self._fault(MANIFEST_PATH, "lists a path twice")
         for folder, _ in DATA_FOLDERS.values():
             for path, _ in self.store.list(folder):
                 # .nv-meta and the like belong to other readers.
@@ -182,7 +208,7 @@ class _Validation:
                 continue
             self.num_files += 1
             self.num_bytes += len(data)
-            checked.append(check_file(file, data, info.tokenizer if info else None))
+            checked.append(check_file(file, data, info))
             self._fault(file.path, *checked[-1].faults)
             if file.format == "webdataset" and checked[-1].rows is not None:
                 self._tar_index(file.path, data)
@@ -191,6 +217,7 @@ class _Validation:
         try:
             for row in rows:
                 self.builder.add(row)
+                self.information += row["elbo"] * row["grid_t"] * row["grid_h"] * row["grid_w"]
             self.keys.add((row["video_id"], row["window_index"]) for row in rows)
         except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
             self._fault(group[0].path, f"rows cannot be counted: {error!r}")
@@ -209,10 +236,12 @@ class _Validation:
         if report.num_repeated:
             some = ", ".join(report.repeated)
             self._fault(MANIFEST_PATH, f"{report.num_repeated} clips are there twice: {some}")
+        if report.num_missing:
+            some = ", ".join(report.missing)
+            self._fault(MANIFEST_PATH, f"{report.num_missing} windows are missing before {some}")
         if report.num_quarantined:
             self._fault(QUARANTINE_PATH, f"{report.num_quarantined} of its videos have rows")
-        if len(quarantined) != len(rows):
-            self._fault(QUARANTINE_PATH, "names a video twice")
+        self._fault(QUARANTINE_PATH, *quarantine_faults(rows))
         if info is not None:
             reasons = dict(Counter(row["reason"] for row in rows))
             if reasons != {reason: count for reason, count in info.reasons.items() if count}:
@@ -222,25 +251,11 @@ class _Validation:
                 self._fault(INFO_PATH, f"{told} videos committed, {report.num_videos} have rows")
         return report.num_videos
 
-    def _totals(self, info: CorpusInfo) -> None:
-        told = {**info.totals.model_dump(), "files": info.files, "num_bytes": info.num_bytes}
-        found: dict[str, Any] = {
-            **self.totals.model_dump(),
-            "files": self.num_files,
-            "num_bytes": self.num_bytes,
-        }
-        for name, value in found.items():
-            if told[name] == value:
-                continue
-            if isinstance(value, tuple):
-                self._fault(INFO_PATH, f"says another {name} than the data files")
-            else:
-                self._fault(INFO_PATH, f"says {name} {told[name]}, the data files say {value}")
-
     def _statistics(self, info: CorpusInfo) -> None:
         statistics = None
         if info.statistics_digest is not None or self.store.exists(STATISTICS_PATH):
-            statistics = self._document(STATISTICS_PATH, ElboStatistics.from_bytes)
+            decode = self._head(STATISTICS_PATH, ElboStatistics, "summary")
+            statistics = self._document(STATISTICS_PATH, decode)
         if statistics is None:
             return
         if statistics.digest != info.statistics_digest:
@@ -253,9 +268,16 @@ class _Validation:
             pairs.append(("windows", statistics.windows, self.totals.clips))
             pairs.append(("tokens at full rate", statistics.tokens, self.totals.cells))
             self._realised_rates(info)
+            self._mean_elbo(statistics)
         for name, told, found in pairs:
             if told != found:
                 self._fault(STATISTICS_PATH, f"was measured with {name} {told}, not {found}")
+
+    def _mean_elbo(self, statistics: ElboStatistics) -> None:
+        told, cells = statistics.token_weighted_mean, self.totals.cells
+        found = self.information / cells if cells else 0.0
+        if not math.isclose(told, found, rel_tol=_ELBO_TOLERANCE, abs_tol=1e-9):
+            self._fault(STATISTICS_PATH, f"has mean ELBO {told}, its rows have {found}")
 
     def _realised_rates(self, info: CorpusInfo) -> None:
         if not info.generations:
@@ -271,13 +293,3 @@ class _Validation:
         if abs(totals.rate - rule.target) > _RATE_TOLERANCE * rule.target + rounding:
             told = f"rate {rule.target} was asked for, {totals.rate} is realised"
             self._fault(INFO_PATH, told)
-
-
-def _same_rows(files: Iterable[DataFile]) -> Iterator[list[DataFile]]:
-    """Groups of files that differ in folder and suffix alone, Parquet first."""
-    groups: dict[str, list[DataFile]] = {}
-    for file in files:
-        stem = posixpath.splitext(posixpath.basename(file.path))[0]
-        groups.setdefault(stem, []).append(file)
-    for stem in sorted(groups):
-        yield sorted(groups[stem], key=lambda file: file.format)

@@ -32,7 +32,7 @@ class TokenDealer:
         self._carry = 0.5
 
     def deal(self, information: NDArray[np.float16]) -> tuple[int, float]:
-        """Tokens for the next window, at least 1, and the rate it was to have.
+        """Tokens for the next window, at least 1, and the rate that the rule asks for it.
 
         Args:
             information: Its map, of any shape.
@@ -43,7 +43,6 @@ class TokenDealer:
         cells = information.size
         asked, rate = self._rule.asked(information)
         count = min(max(math.floor(asked + self._carry), 1), cells)
-        if not self._rule.is_exact:
-            return count, rate
-        self._carry += asked - count
-        return count, count / cells
+        if self._rule.is_exact:
+            self._carry += asked - count
+        return count, rate

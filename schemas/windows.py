@@ -67,7 +67,8 @@ class WindowSpan:
         start_frame: First sampled frame, from 0 (sampled: after resampling to ``fps``).
         num_frames: Frames with content, >= 1; padding of the last window is not counted.
         start_time_s: Presentation time of the first frame, on the source timeline.
-        end_time_s: Presentation time at which the last frame ends; the span is half-open.
+        end_time_s: Presentation time at which the next frame begins, of the video's last frame that
+            at which it ends; the span is half-open.
     """
 
     window_index: int

@@ -12,7 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from strategies import FACTS, TOKENIZER
 
-from pipelines.config import AnalysisConfig, OutputConfig, RoutingConfig, RunConfig
+from pipelines.config import (
+    AnalysisConfig,
+    OutputConfig,
+    RoutingConfig,
+    RunConfig,
+    WindowConfig,
+)
 from pipelines.decode_types import failure_to_json
 from pipelines.id_set import IdSet
 from pipelines.plan import Plan, ensure_plan
@@ -38,6 +44,9 @@ Videos = Mapping[str, Sequence[WindowAnalysis] | Failure]
 """What became of each URI."""
 
 BROKEN = Failure(reason=FailureReason.TRUNCATED, stage=FailureStage.DECODE, detail="no more data")
+
+WINDOW = WindowConfig(frames=9)
+"""That of every `window`."""
 
 
 def window(
@@ -182,7 +191,7 @@ def analysed(
     **changes: Any,
 ) -> Analysed:
     """Plan, units and receipts of these videos below ``root``."""
-    start = RunConfig(analysis=AnalysisConfig(information=information))
+    start = RunConfig(analysis=AnalysisConfig(information=information), window=WINDOW)
     config = configured(start, **changes)
     store = Store(str(root))
     source = source_of(dict.fromkeys(videos, size), extras=extras, extra_schema=extra_schema)

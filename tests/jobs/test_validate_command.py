@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -146,14 +147,25 @@ def test_a_gpu_that_is_not_there_is_said(small_corpus: SmallCorpus):
     assert "there is no GPU here" in result.stderr
 
 
-@pytest.mark.parametrize(
-    "text", ["{", '{"config": {}}', '{"config": {"tokenizer": {"dtype": "float8"}}}', "[]"]
-)
-def test_a_configuration_that_makes_no_sense_is_named(
+@pytest.mark.parametrize("text", ["{", '{"config": {}}', "[]"])
+def test_a_configuration_that_makes_no_sense_is_a_fault(
     small_corpus: SmallCorpus, tmp_path: Path, text: str
 ):
-    shutil.copytree(small_corpus.parquet, tmp_path / "copy")
-    (tmp_path / "copy" / "meta" / "config.json").write_text(text)
-    result = _run(str(tmp_path / "copy"), "--reconstruct", "1")
+    corpus = _copy(small_corpus, tmp_path)
+    (corpus / "meta" / "config.json").write_text(text)
+    result = _run(str(corpus), "--reconstruct", "1")
+    assert result.exit_code == 3, result.output
+    assert "meta/config.json: does not say which corpus it is of" in result.stdout
+
+
+@pytest.mark.parametrize("config", [{}, {"tokenizer": {"dtype": "float8"}}])
+def test_a_configuration_that_nothing_can_be_computed_by_is_named(
+    small_corpus: SmallCorpus, tmp_path: Path, config: dict[str, Any]
+):
+    corpus = _copy(small_corpus, tmp_path)
+    key = json.loads((corpus / "meta" / "info.json").read_text())["tokens_key"]
+    document = {"tokens_key": key, "config": config}
+    (corpus / "meta" / "config.json").write_text(json.dumps(document))
+    result = _run(str(corpus), "--reconstruct", "1")
     assert result.exit_code == 1, result.output
     assert "meta/config.json does not say how the corpus was computed" in result.stderr

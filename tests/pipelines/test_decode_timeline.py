@@ -88,6 +88,20 @@ def test_each_instant_shows_the_last_frame_that_had_begun(times, last_length, fp
 
 
 def test_without_a_rate_each_frame_comes_once():
-    frames = [Timed(0, 40, "a"), Timed(100, 140, "b")]
+    frames = [Timed(0, 40, "a"), Timed(40, 80, "b")]
     samples = list(resample(frames, time_base=TICK, fps=None))
-    assert [(s.start_s, s.end_s, s.item) for s in samples] == [(0.0, 0.04, "a"), (0.1, 0.14, "b")]
+    assert [(s.start_s, s.end_s, s.item) for s in samples] == [(0.0, 0.04, "a"), (0.04, 0.08, "b")]
+
+
+@given(starts, st.lists(st.integers(1, 300), min_size=50, max_size=50))
+def test_a_frame_is_shown_until_the_next_whatever_length_it_claims(times, lengths):
+    # MP4 deals lengths out in coded order: B-frames of a variable rate carry each other's.
+    frames = [
+        Timed(start, start + length, i)
+        for i, (start, length) in enumerate(zip(times, lengths, strict=False))
+    ]
+    samples = list(resample(frames, time_base=TICK, fps=None))
+    assert [s.item for s in samples] == list(range(len(times)))
+    assert [s.start_s for s in samples] == [float(t * TICK) for t in times]
+    assert all(a.end_s == b.start_s for a, b in pairwise(samples))
+    assert samples[-1].end_s == float(frames[-1].end * TICK)

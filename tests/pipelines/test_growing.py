@@ -25,6 +25,8 @@ from schemas.layout import INFO_PATH, MANIFEST_PATH
 FIRST: Videos = {"a.mp4": video(1, 3), "b.mp4": BROKEN}
 NOTHING = source_of({})
 ADDED: Videos = {"b.mp4": video(2, 2, 0.3), "c.mp4": video(3, 1, 0.05)}
+LIKE_IT = {"output": {"format": "both"}, "window": {"frames": 9}}
+"""The configuration of the corpus, as far as it matters here."""
 
 
 @pytest.fixture(autouse=True)
@@ -172,15 +174,13 @@ def test_the_run_that_made_it_may_not_write_to_what_has_grown_but_the_merge_may(
 
 def test_another_configuration_is_refused_before_the_work(output: Store, tmp_path: Path):
     growth = open_growth(output, Store(str(tmp_path / "work")))
-    config = RunConfig.model_validate({"output": {"format": "both"}, "window": {"frames": 17}})
-    with pytest.raises(PlanMismatchError, match=r"window: .*33.* and .*17"):
+    config = RunConfig.model_validate({**LIKE_IT, "window": {"frames": 17}})
+    with pytest.raises(PlanMismatchError, match=r"window: .*9.* and .*17"):
         growth.check(config, growth.base.info.tokenizer, NOTHING)
-    predicted = RunConfig.model_validate(
-        {"output": {"format": "both"}, "analysis": {"information": "latent"}}
-    )
+    predicted = RunConfig.model_validate({**LIKE_IT, "analysis": {"information": "latent"}})
     with pytest.raises(PlanMismatchError, match=r"elbo_unit: .*predicted"):
         growth.check(predicted, growth.base.info.tokenizer, NOTHING)
-    right = RunConfig.model_validate({"output": {"format": "both"}})
+    right = RunConfig.model_validate(LIKE_IT)
     growth.check(right, growth.base.info.tokenizer, NOTHING)
     growth.check(right, growth.base.info.tokenizer, NOTHING, "new")
     for change, named in (
@@ -188,8 +188,9 @@ def test_another_configuration_is_refused_before_the_work(output: Store, tmp_pat
         ({"router": "static"}, "budget: exact and static"),
         ({"budget": "paper"}, "budget: exact and paper"),
         ({"rate": 0.25}, r"rate: 0\.5 and 0\.25"),
+        ({"exponent": 0.5}, r"exponent: 1\.0 and 0\.5"),
     ):
-        other = RunConfig.model_validate({"output": {"format": "both"}, "routing": change})
+        other = RunConfig.model_validate({**LIKE_IT, "routing": change})
         # By the rule of the corpus it makes no difference.
         growth.check(other, growth.base.info.tokenizer, NOTHING, "same")
         with pytest.raises(PlanMismatchError, match=named):
@@ -202,7 +203,7 @@ def test_another_source_root_or_other_columns_are_refused_before_the_work(
 ):
     growth = open_growth(output, Store(str(tmp_path / "work")))
     config, tokenizer = (
-        RunConfig.model_validate({"output": {"format": "both"}}),
+        RunConfig.model_validate(LIKE_IT),
         growth.base.info.tokenizer,
     )
     with pytest.raises(PlanMismatchError, match="source_root: /source and /elsewhere"):

@@ -105,6 +105,7 @@ def test_how_a_merge_is_bracketed_does_not_matter(parts, tmp_path_factory, data)
     [
         ({"rate": 0.25}, "rate: 0.5 and 0.25"),
         ({"min_rate": 0.125}, "min_rate: 0.0625 and 0.125"),
+        ({"exponent": 0.5}, "exponent: 1.0 and 0.5"),
         ({"format": "parquet"}, "formats: "),
         ({"split": "val"}, "split: train and val"),
         ({"licence": "CC0-1.0"}, "licence: unknown and CC0-1.0"),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from strategies import TOKENIZER
-from work_folders import BROKEN, analysed, source_of, store_video, window
+from work_folders import BROKEN, WINDOW, analysed, source_of, store_video, window
 
 from pipelines.config import RunConfig, StorageConfig
 from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
@@ -121,7 +121,10 @@ def test_the_same_happens_in_a_bucket(bucket: str, s3_config: StorageConfig, tmp
     local = analysed(tmp_path, VIDEOS)
     store = Store(bucket, s3_config)
     plan = ensure_plan(
-        source_of(dict.fromkeys(VIDEOS, 1000)), RunConfig(), tokenizer=TOKENIZER, work=store
+        source_of(dict.fromkeys(VIDEOS, 1000)),
+        RunConfig(window=WINDOW),
+        tokenizer=TOKENIZER,
+        work=store,
     )
     work = WorkFolder(store=store, analysis_key="a" * 64)
     for uri in ("a.mp4", "b.mp4"):

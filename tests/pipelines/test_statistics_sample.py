@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import TOKENIZER
-from work_folders import BROKEN, Analysed, analysed, rows_of, source_of, store_video, video, write
+from work_folders import (
+    BROKEN,
+    WINDOW,
+    Analysed,
+    analysed,
+    rows_of,
+    source_of,
+    store_video,
+    video,
+    write,
+)
 
 from infotok_core.config import mini
 from pipelines.card import dataset_card
@@ -37,7 +47,7 @@ VIDEOS = {f"{n}.mp4": video(n, 3, level=0.02 + 0.002 * n) for n in range(24)}
 
 def planned(root: Path, uris: list[str]) -> Plan:
     source = source_of(dict.fromkeys(uris, 1000))
-    return ensure_plan(source, RunConfig(), tokenizer=TOKENIZER, work=Store(str(root)))
+    return ensure_plan(source, RunConfig(window=WINDOW), tokenizer=TOKENIZER, work=Store(str(root)))
 
 
 def members(sample: IdSet | None, uris: list[str]) -> set[str]:
@@ -73,7 +83,7 @@ def of_sample(root: Path, fraction: float) -> tuple[Analysed, IdSet]:
     for uri in members(sample, sorted(VIDEOS)):
         store_video(work, uri, VIDEOS[uri])
     freeze_sample(plan, work, sample)
-    return Analysed(plan=plan, work=work, config=RunConfig()), sample
+    return Analysed(plan=plan, work=work, config=RunConfig(window=WINDOW)), sample
 
 
 def test_the_sample_is_frozen_first_and_stands(tmp_path: Path):

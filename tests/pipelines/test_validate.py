@@ -16,7 +16,13 @@ from pipelines.sinks.webdataset import read_samples, tar_bytes
 from pipelines.storage import Store
 from pipelines.validate import ValidationReport, validate
 from schemas.ids import clip_id, video_id
-from schemas.layout import INFO_PATH, MANIFEST_PATH, QUARANTINE_PATH, STATISTICS_PATH
+from schemas.layout import (
+    CONFIG_PATH,
+    INFO_PATH,
+    MANIFEST_PATH,
+    QUARANTINE_PATH,
+    STATISTICS_PATH,
+)
 from schemas.manifest import DataFile, decode_manifest, encode_manifest
 from schemas.quarantine import decode_quarantine, encode_quarantine
 from schemas.tables import read_parquet
@@ -139,6 +145,13 @@ def test_a_damaged_head_is_found(store: Store, path: str):
         ({"source": "other.mp4"}, "video_id is not that of source 'other.mp4'"),
         ({"window_index": 99}, "clip_id is not that of its video and window 99"),
         ({"end_time_s": -1.0}, "before it starts"),
+        ({"start_time_s": float("-inf")}, "lies between -inf s and"),
+        ({"start_frame": 1}, "starts at frame 1, its window at 0"),
+        ({"num_frames": 12}, "has 12 frames, a window 9"),
+        ({"fps": 0.0}, "has fps 0.0"),
+        ({"source_fps": float("nan")}, "has source_fps nan"),
+        ({"source_width": -5}, "has source_width -5"),
+        ({"frame_elbo": [-0.1, 0.1, 0.3], "elbo": 0.1}, "frame_elbo holds a negative"),
         ({"tokenizer": "other"}, "is by tokenizer other"),
     ],
 )
@@ -151,6 +164,23 @@ def test_a_wrong_row_is_found(store: Store, change: Row, complaint: str):
     _rewrite(store, wrong)
     faults = _faults(store)
     assert re.search(f"{FIRST}: clip .*{re.escape(complaint)}", faults), faults
+
+
+def test_tokens_that_the_rule_did_not_give_are_found(store: Store):
+    def wrong(rows: list[Row]) -> None:
+        # All of them, and every other column fits.
+        cells = rows[0]["grid_t"] * rows[0]["grid_h"] * rows[0]["grid_w"]
+        rows[0] |= {
+            "tokens": [1] * cells,
+            "num_tokens": cells,
+            "mask": b"\xff" * (cells // 8),
+            "frame_token_counts": [64, 64, 64],
+            "rate": 1.0,
+            "rate_target": 1.0,
+        }
+
+    _rewrite(store, wrong)
+    assert re.search(f"{FIRST}: clip .*: elbo .* asks for .* tokens, it has 192", _faults(store))
 
 
 def test_a_row_that_only_one_format_has_is_found(store: Store):
@@ -203,6 +233,97 @@ def test_a_rate_that_was_not_realised_is_found(store: Store):
     assert re.search(r"rate 0\.6 was asked for, 0\.\d+ is realised", _faults(store))
 
 
+def test_a_window_that_is_missing_is_found(store: Store):
+    def wrong(rows: list[Row]) -> None:
+        last = rows[-1]
+        last["window_index"] += 2
+        last["start_frame"] += 2 * 9
+        last["clip_id"] = clip_id(last["video_id"], last["window_index"])
+
+    _rewrite(store, wrong)
+    _rewrite(store, wrong, FIRST_TAR)
+    assert re.search(f"{MANIFEST_PATH}: 2 windows are missing before ", _faults(store))
+
+
+def test_information_that_the_statistics_do_not_know_is_found(store: Store):
+    def wrong(rows: list[Row]) -> None:
+        for row in rows:
+            row["elbo"] *= 1.001
+            row["frame_elbo"] = [1.001 * elbo for elbo in row["frame_elbo"]]
+
+    _rewrite(store, wrong)
+    _rewrite(store, wrong, FIRST_TAR)
+    assert re.search(f"{STATISTICS_PATH}: has mean ELBO .*, its rows have ", _faults(store))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"shard": 7}, f"lists {FIRST} as parquet of shard 7: data/train-000007-00.parquet"),
+        ({"format": "webdataset"}, f"lists {FIRST} as webdataset of shard 0: wds/"),
+    ],
+)
+def test_an_entry_of_the_manifest_that_is_not_its_files_is_found(
+    store: Store, change: Row, complaint: str
+):
+    first, *others = decode_manifest(store.read(MANIFEST_PATH))
+    changed = first.model_copy(update=change)
+    store.replace(MANIFEST_PATH, encode_manifest([changed, *others]))
+    assert f"{MANIFEST_PATH}: {complaint}" in _faults(store)
+
+
+def test_a_format_that_the_head_does_not_name_is_found(store: Store):
+    _edit_json(store, INFO_PATH, formats=["parquet"])
+    expected = f"{MANIFEST_PATH}: lists parquet, webdataset, {INFO_PATH} says parquet"
+    assert expected in _faults(store)
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "derived"),
+    [(INFO_PATH, "realised", {"rate": 0.9}), (STATISTICS_PATH, "summary", {"max": 9.0})],
+)
+def test_derived_numbers_that_do_not_follow_are_found(
+    store: Store, path: str, name: str, derived: Row
+):
+    _edit_json(store, path, **{name: derived})
+    (key, value), *_ = derived.items()
+    assert f"{path}: says {name}.{key} {value}, the rest of it " in _faults(store)
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"uri": "other.mp4"}, "is not the id of 'other.mp4'"),
+        ({"stage": "lunch"}, "has stage 'lunch'"),
+        ({"attempts": 0}, "0 attempts"),
+        ({"windows": -1}, "-1 windows"),
+    ],
+)
+def test_a_wrong_row_of_the_quarantine_is_found(store: Store, change: Row, complaint: str):
+    first, *others = decode_quarantine(store.read(QUARANTINE_PATH))
+    store.replace(QUARANTINE_PATH, encode_quarantine([{**first, **change}, *others]))
+    assert re.search(f"{QUARANTINE_PATH}: video .*{re.escape(complaint)}", _faults(store))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"tokens_key": "f" * 64}, "is of tokens_key ffff"),
+        ({"made_from": {"plan": "other"}}, "was made from plan other"),
+        ({"made_from": {"rule": {"scale": 9.5}}}, "was made by a rule of scale 9.5"),
+        ({"made_from": 7}, "does not say which corpus it is of"),
+    ],
+)
+def test_a_configuration_of_another_corpus_is_found(
+    corpus: Corpus, store: Store, change: Row, complaint: str
+):
+    document = {"tokens_key": corpus.info.tokens_key, "config": {}}
+    store.replace(CONFIG_PATH, json.dumps(document).encode())
+    assert validate(store).ok
+    store.replace(CONFIG_PATH, json.dumps({**document, **change}).encode())
+    assert f"{CONFIG_PATH}: {complaint}" in _faults(store)
+
+
 def test_an_index_of_another_tar_is_found(store: Store):
     store.replace(FIRST_TAR + ".idx", store.read("wds/train-000001-00.tar.idx"))
     assert f"{FIRST_TAR}.idx: is not the index of its tar" in _faults(store)
@@ -230,10 +351,22 @@ def test_clip_keys_find_a_repeated_clip_among_many(tmp_path: Path):
     assert report.num_quarantined == 1
 
 
+def test_clip_keys_find_windows_that_are_missing():
+    videos = sorted(video_id(f"{index}.mp4") for index in range(300))
+    with ClipKeys() as keys:
+        keys.add((video, index) for video in videos for index in (0, 1, 2) if video != videos[5])
+        keys.add([(videos[5], 2), (videos[5], 3), (videos[5], 256), (videos[9], 1)])
+        report = keys.report()
+    assert report.num_missing == 2 + 252
+    assert report.missing == (clip_id(videos[5], 2), clip_id(videos[5], 256))
+    assert report.num_repeated == 1
+
+
 def test_clip_keys_that_end_in_zeros_are_told_apart():
     with ClipKeys() as keys:
         keys.add([("ab" * 15 + "00", 0), ("ab" * 15 + "00", 256), ("ab" * 15 + "00", 65536)])
-        assert keys.report().num_repeated == 0
+        report = keys.report()
+    assert (report.num_repeated, report.num_missing) == (0, 65537 - 3)
 
 
 def test_no_clip_is_no_fault():

@@ -48,6 +48,15 @@ def test_a_threshold_meets_the_rate_of_any_corpus_to_the_token(maps: Maps, rate:
     assert abs(sum(dealt(threshold(maps, rate), maps)) - rate * cells) <= 0.5 + 1e-6
 
 
+@given(maps_, rates, st.sampled_from([proportional, threshold]))
+def test_the_rate_of_a_window_is_what_the_rule_asked_and_not_what_rounding_made_of_it(
+    maps: Maps, rate: float, solved
+):
+    rule = solved(maps, rate)
+    dealer = TokenDealer(rule)
+    assert [dealer.deal(one)[1] for one in maps] == [rule.asked(one)[1] for one in maps]
+
+
 def test_windows_that_resemble_each_other_do_not_all_round_the_same_way():
     dim, bright = np.zeros((2, 144), np.float16)
     dim[0], bright[0] = 1000 * 2.0**-24, 2000 * 2.0**-24
