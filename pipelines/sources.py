@@ -76,7 +76,9 @@ class Source:
 def source_url(root: str, uri: str) -> str:
     """Where the object with this URI is: a local path (maybe with surrogate escapes) or a URL."""
     path = unquote_path(uri)
-    return path if "://" in path or path.startswith("/") else f"{root.rstrip('/')}/{path}"
+    # As it is spelt: what is escaped is part of a name, see `_below`.
+    is_absolute = "://" in uri or uri.startswith("/")
+    return path if is_absolute else f"{root.rstrip('/')}/{path}"
 
 
 def open_source(
@@ -219,12 +221,20 @@ def _walk_remote(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceO
             continue
         if excluded and f"{above}{path}".startswith(excluded):
             continue
-        uri = quote_path(path)
+        uri = _below(quote_path(path))
         if info["size"] is None:
             # A page of links says no more than names.
             yield _stat(store, uri)
         else:
             yield SourceObject(uri, int(info["size"]), object_version(info))
+
+
+def _below(uri: str) -> str:
+    # The key of an object may look like a path of this machine or like the URL of anything, which a
+    # worker would open instead of it. Only a manifest may name what is elsewhere.
+    if uri.startswith("/"):
+        uri = f"%2F{uri[1:]}"
+    return uri.replace("://", ":%2F/")
 
 
 def _without_scheme(url: str) -> str:
