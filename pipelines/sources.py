@@ -137,7 +137,7 @@ def _kind(store: Store, url: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise PipelineError(f"input {store.url} cannot be looked at: {error}") from error
+        raise PipelineError(f"the input cannot be looked at: {error}") from error
     # To fsspec everything on a web server is a file; it was asked without the slash at the end.
     if is_web(url) and (url.endswith("/") or found.get("mimetype") == "text/html"):
         return "page"
@@ -168,7 +168,7 @@ def _list(
                     continue
             yield item
     except OSError as error:
-        raise PipelineError(f"input {store.url} cannot be listed: {error}") from error
+        raise PipelineError(f"the input cannot be listed: {error}") from error
 
 
 def _matches(path: str, pattern: str) -> bool:

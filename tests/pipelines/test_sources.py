@@ -154,7 +154,7 @@ def test_a_prefix_that_may_not_be_listed_is_an_error_and_not_an_omission(s3_endp
 
     with (
         proxy(s3_endpoint, answer) as url,
-        pytest.raises(PipelineError, match="cannot be listed: Access Denied"),
+        pytest.raises(PipelineError, match=f"cannot be listed: {bucket}: Access Denied"),
     ):
         listed(bucket, StorageConfig(endpoint_url=url))
 

@@ -17,6 +17,7 @@ import pytest
 from s3_tools import (
     conflicts_first,
     ignores_conditions,
+    loses_first_answers,
     make_bucket,
     names_no_condition,
     objects,
@@ -328,6 +329,16 @@ def test_a_conflict_of_two_writes_under_way_is_tried_again(s3_endpoint: str):
         assert not store.create("x", b"second")
         store.publish("y", b"y")
     assert objects(s3_endpoint, bucket) == {"x": b"first", "y": b"y"}
+
+
+@pytest.mark.s3
+def test_a_write_whose_answer_is_lost_is_not_held_against_the_store(s3_endpoint: str):
+    bucket = make_bucket(s3_endpoint)
+    with proxy(s3_endpoint, loses_first_answers()) as url:
+        store = Store(bucket, StorageConfig(endpoint_url=url))
+        store.check_conditional_writes()
+        store.publish("x", b"x")
+    assert objects(s3_endpoint, bucket) == {"x": b"x"}
 
 
 @pytest.mark.s3
