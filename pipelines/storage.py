@@ -255,17 +255,24 @@ class Store:
                     Path(folder, name).unlink(missing_ok=True)
 
     def check_conditional_writes(self) -> None:
-        """Prove that a name can be taken only once here.
+        """Prove that a name can be taken only once here, and all else that a run does works, too.
 
         Raises:
-            StorageError: If it cannot be written to, or ignores conditional writes.
+            StorageError: If it cannot be written to, listed or deleted from, or ignores conditional
+                writes.
         """
         probe = f"{_PROBE}{secrets.token_hex(8)}"
+        step = "write to"
         try:
             taken = self.take(probe, b"first")
             again = self.create(probe, b"second")
+            # Who may not list is refused what is missing.
+            step = "list"
+            self.exists(f"{probe}-missing")
+            step = "delete from"
+            self.delete(probe)
         except OSError as error:
-            raise StorageError(f"cannot write to {self.url}: {error}") from error
+            raise StorageError(f"cannot {step} {self.url}: {error}") from error
         finally:
             with contextlib.suppress(OSError, StorageError):
                 self.delete(probe)
