@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import logging
 import os
@@ -14,6 +15,8 @@ import click
 from pipelines.errors import PipelineError
 
 __all__ = ["main"]
+
+log = logging.getLogger(__name__)
 
 # verb -> (module, summary). A module is imported when its verb is called: `infotok --help` takes
 # 0.1 s, and 8 s if it has to load torch and Ray for the summaries.
@@ -69,6 +72,14 @@ class _Verbs(click.Group):
         except PipelineError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(error.exit_code)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                # Nobody reads what is printed: click ends in silence.
+                raise
+            # A disk or a store failed and its client gave up: nothing that a traceback would tell.
+            log.debug("", exc_info=True)
+            click.echo(f"error: {error}", err=True)
+            ctx.exit(PipelineError.exit_code)
         except KeyboardInterrupt:
             # Before a run has its Ray, and in the verbs that have none.
             click.echo("error: stopped as asked", err=True)

@@ -17,6 +17,7 @@ from pipelines.plan import Plan
 from pipelines.reachable import check_reachable
 from pipelines.run import Corpus
 from pipelines.storage import Store
+from pipelines.wording import unread_text
 from schemas.failures import FailureReason
 from schemas.layout import QUARANTINE_PATH
 
@@ -171,6 +172,9 @@ def _finish(summary: dict[str, Any], corpus: Corpus) -> None:
     if quarantined == listed:
         why = f"`infotok inspect {corpus.output.full(QUARANTINE_PATH)}` says why"
         click.echo(f"none of {listed} videos is in the corpus; {why}", err=True)
+    unread = unread_text(summary["quarantine_reasons"])
+    if unread is not None:
+        click.echo(unread, err=True)
     most = corpus.config.runtime.max_failure_rate
     if quarantined > most * listed:
         raise PipelineError(

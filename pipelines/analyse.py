@@ -15,16 +15,16 @@ waves, receipts of finished blocks are packed (`receipt_store`).
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import ray
 import ray.data
 
 from pipelines.block_keeper import BlockKeeper
-from pipelines.errors import PipelineError
+from pipelines.errors import PipelineError, StorageError
 from pipelines.id_set import IdSet
 from pipelines.observe import Progress
 from pipelines.plan import Plan
@@ -161,14 +161,20 @@ class _Wave:
         """Hand each finished receipt to ``finish``; returns why Ray gave up, if it did."""
         cause: StreamEndedError | None = None
         with ThreadPoolExecutor(_WRITERS) as writers:
-            pending = []
+            pending: deque[Future[None]] = deque()
             try:
                 for status in _statuses(list(self._rows.values()), self._spec, self._progress):
                     receipt = self._add(status)
                     if receipt is not None:
                         pending.append(writers.submit(finish, receipt))
+                    while pending and pending[0].done():
+                        # A store that takes no receipts is not to be found out at the end.
+                        pending.popleft().result()
             except StreamEndedError as error:
                 cause = error
+            except (OSError, StorageError):
+                writers.shutdown(wait=False, cancel_futures=True)
+                raise
             for future in pending:
                 future.result()
         return cause

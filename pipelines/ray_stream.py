@@ -22,6 +22,8 @@ _END_S = 10.0
 _JOIN_S = 0.05
 _WRAPPED = "The above exception was the direct cause of the following exception"
 _BY_RAY = "UserCodeException"
+_ADVICE = ("Failed to apply UDF transform", "To change retry attempts")
+"""So begin the lines that Ray Data writes behind an error of a task that gives rows as it goes."""
 
 log = logging.getLogger(__name__)
 
@@ -99,5 +101,5 @@ def _last_line(error: BaseException) -> str:
     text = str(error)
     own, _, wrapped = text.rpartition(_WRAPPED)
     lines = [line.strip() for line in (own if _BY_RAY in wrapped else text).splitlines()]
-    lines = [line for line in lines if line]
+    lines = [line for line in lines if line and not line.startswith(_ADVICE)]
     return lines[-1] if lines else repr(error)

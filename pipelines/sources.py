@@ -76,7 +76,9 @@ class Source:
 def source_url(root: str, uri: str) -> str:
     """Where the object with this URI is: a local path (maybe with surrogate escapes) or a URL."""
     path = unquote_path(uri)
-    return path if "://" in path or path.startswith("/") else f"{root.rstrip('/')}/{path}"
+    # As it is spelt: what is escaped is part of a name, see `_below`.
+    is_absolute = "://" in uri or uri.startswith("/")
+    return path if is_absolute else f"{root.rstrip('/')}/{path}"
 
 
 def open_source(
@@ -135,7 +137,7 @@ def _kind(store: Store, url: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise PipelineError(f"input {store.url} cannot be looked at: {error}") from error
+        raise PipelineError(f"the input cannot be looked at: {error}") from error
     # To fsspec everything on a web server is a file; it was asked without the slash at the end.
     if is_web(url) and (url.endswith("/") or found.get("mimetype") == "text/html"):
         return "page"
@@ -166,7 +168,7 @@ def _list(
                     continue
             yield item
     except OSError as error:
-        raise PipelineError(f"input {store.url} cannot be listed: {error}") from error
+        raise PipelineError(f"the input cannot be listed: {error}") from error
 
 
 def _matches(path: str, pattern: str) -> bool:
@@ -219,12 +221,20 @@ def _walk_remote(store: Store, exclude_roots: Sequence[str]) -> Iterator[SourceO
             continue
         if excluded and f"{above}{path}".startswith(excluded):
             continue
-        uri = quote_path(path)
+        uri = _below(quote_path(path))
         if info["size"] is None:
             # A page of links says no more than names.
             yield _stat(store, uri)
         else:
             yield SourceObject(uri, int(info["size"]), object_version(info))
+
+
+def _below(uri: str) -> str:
+    # The key of an object may look like a path of this machine or like the URL of anything, which a
+    # worker would open instead of it. Only a manifest may name what is elsewhere.
+    if uri.startswith("/"):
+        uri = f"%2F{uri[1:]}"
+    return uri.replace("://", ":%2F/")
 
 
 def _without_scheme(url: str) -> str:

@@ -9,7 +9,6 @@ retry, by a resumed run, or by a late writer of a dead one.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
 import secrets
@@ -24,6 +23,8 @@ import fsspec
 
 from pipelines.config import StorageConfig
 from pipelines.errors import ConflictError, StorageError
+from pipelines.file_writes import TEMPORARY, create_file, replace_file
+from pipelines.store_errors import http_status, named
 from pipelines.store_listing import (
     entries_local,
     entries_remote,
@@ -35,7 +36,6 @@ from pipelines.store_options import is_local, is_s3, listed_name, one_request, s
 
 __all__ = ["Store", "is_local", "storage_options"]
 
-_TEMPORARY = ".tmp-"
 _PROBE = "_probe-"
 # AWS answers 409 to a conditional write while another one of the name is under way, and asks to
 # try again; so long, until that one has settled.
@@ -93,13 +93,15 @@ class Store:
         """Call an operation of the remote filesystem.
 
         Raises:
-            OSError: As the filesystem says it: FileNotFoundError, PermissionError, ...
+            OSError: As the filesystem says it (FileNotFoundError, PermissionError, ...), with the
+                name of the object.
             StorageError: For errors of its client: no credentials, no such profile, no connection.
         """
         try:
             return getattr(self.filesystem, operation)(*args, **options)
-        except OSError:
-            raise
+        except OSError as error:
+            asked = args[0] if args and isinstance(args[0], str) and "://" in args[0] else self.url
+            raise named(error, asked) from error.__cause__
         except Exception as error:  # every client has a base class of its own
             raise StorageError(f"{self.url} cannot be reached: {error}") from error
 
@@ -136,7 +138,7 @@ class Store:
         """
         root = self.full(prefix).rstrip("/")
         if self.local:
-            for path, size in find_local(Path(root), hidden=_TEMPORARY):
+            for path, size in find_local(Path(root), hidden=TEMPORARY):
                 yield path.relative_to(self.url).as_posix(), size
             return
         base, below = (f"{listed_name(url)}/" for url in (self.url, root))
@@ -148,7 +150,7 @@ class Store:
         """Names of the folders and of the files right below the folder ``prefix``, in order."""
         root = self.full(prefix)
         if self.local:
-            return entries_local(Path(root), hidden=_TEMPORARY)
+            return entries_local(Path(root), hidden=TEMPORARY)
         return entries_remote(self.remote, root)
 
     def find(self, url: str) -> Iterator[dict[str, Any]]:
@@ -159,12 +161,24 @@ class Store:
         """Write an object if there is none; whole or not at all. False if the name was taken."""
         try:
             if self.local:
-                self._create_local(Path(self.full(path)), data)
+                create_file(Path(self.full(path)), data)
             else:
                 self._create_remote(path, data)
         except FileExistsError:
             return False
         return True
+
+    def take(self, path: str, token: bytes) -> bool:
+        """Take a name that nobody has, by bytes that nobody else writes. False if it was taken.
+
+        A store may do what it was asked and its answer be lost. The client then asks again, and
+        `create` finds the name taken: by ourselves, as the bytes tell.
+        """
+        if self.create(path, token):
+            return True
+        with contextlib.suppress(FileNotFoundError):
+            return self.read(path) == token
+        return False
 
     def publish(self, path: str, data: bytes) -> None:
         """Write an object once: repeating it with the same bytes is success.
@@ -185,9 +199,7 @@ class Store:
     def replace(self, path: str, data: bytes) -> None:
         """Write an object, whole, over whatever is there."""
         if self.local:
-            target = Path(self.full(path))
-            temporary = self._temporary(target, data)
-            temporary.replace(target)
+            replace_file(Path(self.full(path)), data)
         else:
             self.remote("pipe_file", self.full(path), data)
 
@@ -239,21 +251,28 @@ class Store:
             return
         for folder, _, names in os.walk(self.url):
             for name in names:
-                if name.startswith(_TEMPORARY):
+                if name.startswith(TEMPORARY):
                     Path(folder, name).unlink(missing_ok=True)
 
     def check_conditional_writes(self) -> None:
-        """Prove that a name can be taken only once here.
+        """Prove that a name can be taken only once here, and all else that a run does works, too.
 
         Raises:
-            StorageError: If it cannot be written to, or ignores conditional writes.
+            StorageError: If it cannot be written to, listed or deleted from, or ignores conditional
+                writes.
         """
         probe = f"{_PROBE}{secrets.token_hex(8)}"
+        step = "write to"
         try:
-            taken = self.create(probe, b"first")
+            taken = self.take(probe, b"first")
             again = self.create(probe, b"second")
+            # Who may not list is refused what is missing.
+            step = "list"
+            self.exists(f"{probe}-missing")
+            step = "delete from"
+            self.delete(probe)
         except OSError as error:
-            raise StorageError(f"cannot write to {self.url}: {error}") from error
+            raise StorageError(f"cannot {step} {self.url}: {error}") from error
         finally:
             with contextlib.suppress(OSError, StorageError):
                 self.delete(probe)
@@ -263,20 +282,12 @@ class Store:
                 "output. Make sure that only one run writes there, and pass --single-writer."
             )
 
-    def _create_local(self, target: Path, data: bytes) -> None:
-        temporary = self._temporary(target, data)
-        try:
-            # Unlike rename, link fails if the name is taken.
-            os.link(temporary, target)
-        finally:
-            temporary.unlink()
-
     def _create_remote(self, path: str, data: bytes) -> None:
         for wait_s in (*_CONFLICT_WAITS_S, None):
             try:
                 self.remote("pipe_file", self.full(path), data, mode="create")
             except OSError as error:
-                status = _http_status(error)
+                status = http_status(error)
                 if status == 412:
                     # s3fs knows a taken name by the condition in the answer, which AWS alone names.
                     raise FileExistsError(self.full(path)) from error
@@ -285,29 +296,3 @@ class Store:
                 time.sleep(wait_s)
             else:
                 return
-
-    def _temporary(self, target: Path, data: bytes) -> Path:
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            # Not the name that is to be created, which alone may be taken.
-            raise NotADirectoryError(
-                errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(target.parent)
-            ) from error
-        temporary = target.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            # Of no use, and on a full disk in the way. What fails on an open file names none.
-            temporary.unlink(missing_ok=True)
-            raise OSError(error.errno, error.strerror, str(target)) from error
-        return temporary
-
-
-def _http_status(error: OSError) -> int | None:
-    """Status of the answer that s3fs turned into ``error``, if there was one."""
-    response = getattr(error.__cause__, "response", None) or {}
-    return response.get("ResponseMetadata", {}).get("HTTPStatusCode")

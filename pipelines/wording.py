@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from schemas.dealing import Rule
+from schemas.failures import FailureReason
 from schemas.info import Generation
 from schemas.token_rules import TokenRule
 
@@ -15,7 +16,10 @@ __all__ = [
     "rule_text",
     "settings_text",
     "significant",
+    "unread_text",
 ]
+
+_UNREAD = (FailureReason.ACCESS_DENIED, FailureReason.SOURCE_UNAVAILABLE)
 
 
 def compact(value: float) -> str:
@@ -88,4 +92,22 @@ def settings_text(settings: Mapping[str, object]) -> str:
     return ", ".join(
         f"{name} {'as the source' if value is None else value}"
         for name, value in sorted(settings.items())
+    )
+
+
+def unread_text(reasons: Mapping[str, int]) -> str | None:
+    """What to do about videos that the store did not hand out; None if it handed out all.
+
+    Args:
+        reasons: How many videos were set aside for each reason.
+    """
+    unread = {str(reason): reasons[reason] for reason in _UNREAD if reasons.get(reason)}
+    if not unread:
+        return None
+    counts = ", ".join(f"{count} {reason}" for reason, count in unread.items())
+    options = " ".join(f"--reason {reason}" for reason in unread)
+    return (
+        f"{sum(unread.values())} videos could not be read, which says nothing against them "
+        f"({counts}); `infotok retry-failed INPUT OUTPUT {options}` adds them when the store "
+        "hands them out"
     )

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from schemas.receipts import UnitEntry
 __all__ = ["LeftoverUnits", "WorkFolder"]
 
 _LISTERS = 16
+_UNNOTED = "start "
+"""So begins the object of a start that has said nothing yet."""
 
 LeftoverUnits = dict[str, list[tuple[int, str]]]
 """Video id to (unit index, key) of stored units."""
@@ -117,11 +120,12 @@ class WorkFolder:
         Returns:
             The number of this start, from 1; ``limit + 1`` if it must not happen any more.
         """
+        token = f"{_UNNOTED}{secrets.token_hex(8)}".encode()
         for number in range(1, limit + 1):
             path = f"attempts/{name}/{run_id}-{number}"
             if self.single_writer and self.store.exists(path):
                 continue
-            if self.store.create(path, b""):
+            if self.store.take(path, token):
                 return number
         return limit + 1
 
@@ -131,7 +135,8 @@ class WorkFolder:
 
     def noted(self, name: str, *, run_id: str, start: int) -> str:
         """What a start said last; empty if it said nothing."""
-        return self.store.read(f"attempts/{name}/{run_id}-{start}").decode()
+        text = self.store.read(f"attempts/{name}/{run_id}-{start}").decode()
+        return "" if text.startswith(_UNNOTED) else text
 
     def release(self, name: str, *, run_id: str, starts: int) -> None:
         """Forget the starts of what got through in the end.

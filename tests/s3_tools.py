@@ -56,7 +56,8 @@ def proxy(endpoint: str, answer: Behaviour) -> Generator[str]:
 
     Args:
         endpoint: The other.
-        answer: What to answer to a request; called in a thread for each.
+        answer: What to answer to a request; called in a thread for each. ConnectionAbortedError:
+            nothing.
     """
     address = urlsplit(endpoint).netloc
 
@@ -76,7 +77,11 @@ def proxy(endpoint: str, answer: Behaviour) -> Generator[str]:
                 return result
 
             headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
-            status, answered, content = answer(self.command, self.path, headers, forward)
+            try:
+                status, answered, content = answer(self.command, self.path, headers, forward)
+            except ConnectionAbortedError:
+                self.close_connection = True
+                return
             self.send_response(status)
             for name, value in answered.items():
                 if name.lower() not in ("connection", "transfer-encoding", "content-length"):
@@ -163,5 +168,22 @@ def conflicts_first() -> Behaviour:
             first = method == "PUT" and conditional and path not in seen
             seen.add(path)
         return (409, {"Content-Type": "application/xml"}, body) if first else forward(headers)
+
+    return answer
+
+
+def loses_first_answers() -> Behaviour:
+    """The first write of each key is done, and the connection breaks before it is answered."""
+    seen: set[str] = set()
+    lock = threading.Lock()
+
+    def answer(method: str, path: str, headers: dict[str, str], forward: Forward) -> Answer:
+        with lock:
+            first = method == "PUT" and path not in seen
+            seen.add(path)
+        answered = forward(headers)
+        if first:
+            raise ConnectionAbortedError
+        return answered
 
     return answer

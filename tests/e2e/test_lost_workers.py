@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import ray.data
 from runs import (
     REPOSITORY,
     DeadlyStore,
@@ -38,6 +39,7 @@ from pipelines.config import RunConfig
 from pipelines.errors import PipelineError, StalledError
 from pipelines.observe import Progress, RunControl
 from pipelines.plan import Plan, ensure_plan
+from pipelines.ray_stream import StreamEndedError, poll
 from pipelines.receipt_store import ReceiptStore
 from pipelines.sources import open_source
 from pipelines.stages import DecodeVideos, StageSpec
@@ -306,3 +308,18 @@ def test_shards_that_fail_in_every_round_are_told_with_the_last_error(
         "1 shards could not be written in 3 rounds (first: 0); the last one ended with: "
         f"ArithmeticError: data/train-000000-00.parquet is too odd for {tmp_path}/out"
     )
+
+
+def test_a_task_that_fails_between_its_rows_is_told_without_the_advice_of_ray(control: RunControl):
+    def refused(batch: pa.Table) -> Iterator[pa.Table]:
+        raise PermissionError("s3://b/units/x: Access Denied")
+        yield batch
+
+    dataset = ray.data.from_arrow([pa.table({"x": [1]})]).map_batches(
+        refused,  # pyright: ignore[reportArgumentType]
+        batch_format="pyarrow",
+    )
+    progress = shards_of(control, 1)
+    progress.start()
+    with pytest.raises(StreamEndedError, match=r"^PermissionError: s3://b/units/x: Access Denied$"):
+        list(poll(dataset, progress))

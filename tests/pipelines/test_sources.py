@@ -70,7 +70,17 @@ def test_keys_with_empty_parts_and_folder_markers_are_no_trouble(
     s3_endpoint: str, bucket: str, s3_config: StorageConfig
 ):
     put(s3_endpoint, bucket, "in//double.mp4", "in/sub/a.mp4", "in/empty/", "in/")
-    assert listed(f"{bucket}/in", s3_config) == ["/double.mp4", "sub/a.mp4"]
+    assert listed(f"{bucket}/in", s3_config) == ["%2Fdouble.mp4", "sub/a.mp4"]
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize("name", ["/etc/v.mp4", "//v.mp4", "http://web/v.mp4", "file:///etc/v.mp4"])
+def test_a_key_that_looks_like_a_place_elsewhere_is_looked_for_in_its_bucket(
+    s3_endpoint: str, bucket: str, s3_config: StorageConfig, name: str
+):
+    put(s3_endpoint, bucket, f"in/{name}")
+    [uri] = listed(f"{bucket}/in", s3_config)
+    assert source_url(f"{bucket}/in", uri) == f"{bucket}/in/{name}"
 
 
 def test_hidden_files_and_folders_are_left_out(tmp_path: Path):
@@ -144,7 +154,7 @@ def test_a_prefix_that_may_not_be_listed_is_an_error_and_not_an_omission(s3_endp
 
     with (
         proxy(s3_endpoint, answer) as url,
-        pytest.raises(PipelineError, match="cannot be listed: Access Denied"),
+        pytest.raises(PipelineError, match=f"cannot be listed: {bucket}: Access Denied"),
     ):
         listed(bucket, StorageConfig(endpoint_url=url))
 

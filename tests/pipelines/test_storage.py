@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 from s3_tools import (
+    Answer,
+    Forward,
     conflicts_first,
     ignores_conditions,
+    loses_first_answers,
     make_bucket,
     names_no_condition,
     objects,
@@ -328,6 +331,35 @@ def test_a_conflict_of_two_writes_under_way_is_tried_again(s3_endpoint: str):
         assert not store.create("x", b"second")
         store.publish("y", b"y")
     assert objects(s3_endpoint, bucket) == {"x": b"first", "y": b"y"}
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("denied", "what"), [("PUT", "write to"), ("LIST", "list"), ("DELETE", "delete from")]
+)
+def test_a_right_that_a_run_needs_later_is_missed_at_once(s3_endpoint: str, denied: str, what: str):
+    body = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
+    def answer(method: str, path: str, headers: dict[str, str], forward: Forward) -> Answer:
+        if denied == ("LIST" if "list-type" in path else method):
+            return 403, {"Content-Type": "application/xml"}, body
+        return forward(headers)
+
+    bucket = make_bucket(s3_endpoint)
+    with proxy(s3_endpoint, answer) as url:
+        store = Store(bucket, StorageConfig(endpoint_url=url))
+        with pytest.raises(StorageError, match=rf"cannot {what} {bucket}: .*Access Denied"):
+            store.check_conditional_writes()
+
+
+@pytest.mark.s3
+def test_a_write_whose_answer_is_lost_is_not_held_against_the_store(s3_endpoint: str):
+    bucket = make_bucket(s3_endpoint)
+    with proxy(s3_endpoint, loses_first_answers()) as url:
+        store = Store(bucket, StorageConfig(endpoint_url=url))
+        store.check_conditional_writes()
+        store.publish("x", b"x")
+    assert objects(s3_endpoint, bucket) == {"x": b"x"}
 
 
 @pytest.mark.s3

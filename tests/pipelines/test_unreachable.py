@@ -124,6 +124,29 @@ def test_the_command_says_which_endpoint(s3_endpoint: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("status", "code"), [(403, "AccessDenied"), (400, "ExpiredToken"), (405, "MethodNotAllowed")]
+)
+def test_a_store_that_refuses_midway_is_one_sentence_that_names_the_object(
+    s3_endpoint: str, stored: tuple[str, int], status: int, code: str
+):
+    refuses, output = says(status, code), make_bucket(s3_endpoint)
+
+    def answer(method: str, path: str, headers: dict[str, str], forward: Forward) -> Answer:
+        if method == "PUT" and path.endswith("plan.parquet"):
+            return refuses(method, path, headers, forward)
+        return forward(headers)
+
+    with proxy(s3_endpoint, answer) as endpoint:
+        command = ["plan", stored[0], output, "--endpoint-url", endpoint]
+        result = CliRunner().invoke(main, command)
+    assert result.exit_code == 1
+    [line] = result.output.splitlines()
+    assert line.startswith("error: ")
+    assert f"{output}/_work/plan.parquet" in line
+    assert "as told" in line
+
+
+@pytest.mark.parametrize(
     ("status", "code", "expected"),
     [
         (403, "AccessDenied", FailureReason.ACCESS_DENIED),

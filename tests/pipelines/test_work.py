@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from s3_tools import ignores_conditions, proxy
+from s3_tools import ignores_conditions, loses_first_answers, proxy
 from work_folders import analysed, window
 
 from pipelines.config import StorageConfig
@@ -75,6 +75,21 @@ def test_starts_are_counted_where_a_name_can_be_taken_twice(s3_endpoint: str, bu
         store = Store(bucket, StorageConfig(endpoint_url=url))
         work = WorkFolder(store=store, analysis_key="a" * 64, single_writer=True)
         assert [work.claim("video", run_id="run", limit=3) for _ in range(5)] == [1, 2, 3, 4, 4]
+
+
+@pytest.mark.s3
+def test_a_start_whose_answer_is_lost_counts_once(s3_endpoint: str, bucket: str):
+    with proxy(s3_endpoint, loses_first_answers()) as url:
+        work = WorkFolder(store=Store(bucket, StorageConfig(endpoint_url=url)), analysis_key="a")
+        assert [work.claim("video", run_id="run", limit=3) for _ in range(5)] == [1, 2, 3, 4, 4]
+
+
+def test_a_start_that_said_nothing_has_said_nothing(work: WorkFolder):
+    assert work.claim("shard", run_id="run", limit=3) == 1
+    assert work.noted("shard", run_id="run", start=1) == ""
+    work.note("shard", run_id="run", start=1, text="reading a.mp4")
+    assert work.noted("shard", run_id="run", start=1) == "reading a.mp4"
+    assert work.claim("shard", run_id="run", limit=3) == 2
 
 
 def test_starts_of_another_driver_are_not_held_against_a_video(work: WorkFolder):
