@@ -9,11 +9,9 @@ from typing import Any
 import click
 import torch
 
-from infotok_core.errors import CheckpointError
 from jobs.options import FiniteRange, config_from, configuration_options
 from pipelines.analyser import VideoTokenizer
 from pipelines.config import RunConfig
-from pipelines.errors import PipelineError
 from pipelines.estimate import Estimate
 from pipelines.estimate import estimate as estimate_corpus
 from pipelines.estimate_text import estimate_text
@@ -22,7 +20,12 @@ from pipelines.reachable import check_reachable
 from pipelines.sources import open_source
 from pipelines.storage import Store
 from pipelines.tokenizer_actor import load_tokenizer
-from pipelines.tokenizer_choice import check_device, check_windows, chosen_tokenizer
+from pipelines.tokenizer_choice import (
+    check_device,
+    check_windows,
+    chosen_tokenizer,
+    opening_tokenizer,
+)
 
 __all__ = ["estimate"]
 
@@ -92,7 +95,5 @@ def _estimate(
 
 
 def _loaded(config: RunConfig, device: str) -> VideoTokenizer:
-    try:
+    with opening_tokenizer():
         return load_tokenizer(config, device)
-    except (CheckpointError, ValueError) as error:
-        raise PipelineError(f"tokenizer: {error}") from error

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
+from jobs.options import typed
 from jobs.reading import reading, require_writable
 from pipelines.errors import PipelineError
 from pipelines.evaluation.plots import require_plots, write_plots
@@ -110,12 +110,7 @@ def read_evaluation(path: Path, context: click.Context) -> EvaluationReport:
         UsageError: If it does.
         PipelineError: If the file is no evaluation.
     """
-    asked = {
-        name
-        for name in context.params
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
-    }
-    idle = [item for item in context.command.params if item.name in asked - _WITH_JSON]
+    idle = [item for item in typed(context) if item.name not in _WITH_JSON]
     if idle:
         named = ", ".join(
             "INPUT" if isinstance(item, click.Argument) else item.opts[-1] for item in idle

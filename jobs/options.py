@@ -13,7 +13,14 @@ from click.core import ParameterSource
 from jobs.config import load_config
 from pipelines.config import RunConfig
 
-__all__ = ["FiniteRange", "config_from", "configuration_options", "refuse_idle", "work_option"]
+__all__ = [
+    "FiniteRange",
+    "config_from",
+    "configuration_options",
+    "refuse_idle",
+    "typed",
+    "work_option",
+]
 
 _STORES = ("source_storage", "output_storage")
 
@@ -78,6 +85,15 @@ def config_from(options: dict[str, Any], **overrides: Any) -> RunConfig:  # noqa
     return load_config(options.pop("config_file"), options.pop("assignments"), overrides)
 
 
+def typed(context: click.Context) -> list[click.Parameter]:
+    """The arguments and options of a command that stood on its command line."""
+    return [
+        item
+        for item in context.command.params
+        if context.get_parameter_source(item.name) == ParameterSource.COMMANDLINE
+    ]
+
+
 def refuse_idle(names: Collection[str], why: str) -> None:
     """Say of options of this command that were typed, but would change nothing, why that is.
 
@@ -87,12 +103,6 @@ def refuse_idle(names: Collection[str], why: str) -> None:
     Raises:
         UsageError: If there are any.
     """
-    context = click.get_current_context()
-    idle = [
-        item.opts[0]
-        for item in context.command.params
-        if item.name in names
-        and context.get_parameter_source(item.name) == ParameterSource.COMMANDLINE
-    ]
+    idle = [item.opts[0] for item in typed(click.get_current_context()) if item.name in names]
     if idle:
         raise click.UsageError(f"{', '.join(idle)}: {why}")

@@ -11,13 +11,13 @@ import click
 import torch
 from botocore.exceptions import BotoCoreError
 
-from infotok_core.errors import CheckpointError
 from infotok_core.opening import named_dtype, open_tokenizer
 from infotok_core.tokenizer import VideoCodec
 from pipelines.config import SourceConfig, StorageConfig
 from pipelines.corpus_reader import CorpusReader
 from pipelines.errors import PipelineError, StorageError
 from pipelines.sources import open_source
+from pipelines.tokenizer_choice import opening_tokenizer
 from schemas.versions import FormatError
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "require_writable",
     "source_root",
     "store_options",
-    "writing",
 ]
 
 
@@ -64,19 +63,6 @@ def reading(url: str) -> Generator[None]:
         raise PipelineError(f"{url}: {error}") from error
 
 
-@contextlib.contextmanager
-def writing(path: str | Path) -> Generator[None]:
-    """Say of a local file that could not be written that it was this one.
-
-    Raises:
-        StorageError: If it could not.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error}") from error
-
-
 def require_writable(path: str | Path) -> None:
     """See whether a file could be written, which is better said now than after hours.
 
@@ -108,14 +94,12 @@ def open_codec(checkpoint: str, device: str | None, *, dtype: str = "float32") -
         PipelineError: If the checkpoint cannot be used, or not in this dtype on the device, or
             there is no such device.
     """
-    try:
+    with opening_tokenizer():
         return open_tokenizer(
             checkpoint,
             device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
             dtype=named_dtype(dtype),
         )
-    except (CheckpointError, ValueError) as error:
-        raise PipelineError(f"tokenizer: {error}") from error
 
 
 def source_root(reader: CorpusReader, against: str | None, storage: StorageConfig) -> str:

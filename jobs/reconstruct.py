@@ -18,10 +18,10 @@ from jobs.reading import (
     require_writable,
     source_root,
     store_options,
-    writing,
 )
 from pipelines.config import StorageConfig
 from pipelines.corpus_reader import CorpusReader, StoredVideo
+from pipelines.file_writes import writing
 from pipelines.picture_files import PictureFiles, PictureFolder, file_stem
 from pipelines.reachable import check_reachable
 from pipelines.reconstruct import ClipReport, check_tokenizer, mean_report, reconstruct_video

@@ -10,10 +10,11 @@ import click
 
 from infotok_core.tokenizer import VideoCodec
 from jobs.options import refuse_idle
-from jobs.reading import open_codec, reading, source_root, store_options, writing
+from jobs.reading import open_codec, reading, source_root, store_options
 from pipelines.config import StorageConfig
 from pipelines.corpus_reader import CorpusReader
 from pipelines.errors import PlanMismatchError, StorageError
+from pipelines.file_writes import writing
 from pipelines.reachable import check_reachable
 from pipelines.reconstruct import check_tokenizer
 from pipelines.report import ReportDetails, report_html

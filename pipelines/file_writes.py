@@ -1,13 +1,17 @@
-"""Files of a local disk that appear whole or not at all: written beside, synced, then named."""
+"""Files of a local disk: that appear whole or not at all, and that could not be written."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import secrets
+from collections.abc import Generator
 from pathlib import Path
 
-__all__ = ["TEMPORARY", "create_file", "replace_file"]
+from pipelines.errors import StorageError
+
+__all__ = ["TEMPORARY", "create_file", "replace_file", "writing"]
 
 TEMPORARY = ".tmp-"
 """So begins the name of a file that is not finished."""
@@ -35,6 +39,19 @@ def replace_file(target: Path, data: bytes) -> None:
         OSError: Naming the file, if it cannot be written.
     """
     _temporary(target, data).replace(target)
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Generator[None]:
+    """Say of a local file or folder that could not be written that it was this one.
+
+    Raises:
+        StorageError: If it could not.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error}") from error
 
 
 def _temporary(target: Path, data: bytes) -> Path:

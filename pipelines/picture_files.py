@@ -5,8 +5,7 @@ Shapes: T frames, P panels, H rows, W columns, C = 3 colours.
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +16,7 @@ import numpy.typing as npt
 
 from infotok_core.windows import blend
 from pipelines.corpus_reader import StoredVideo
-from pipelines.errors import StorageError
+from pipelines.file_writes import writing
 from pipelines.pictures import contact_sheet, side_by_side
 from pipelines.video_writer import VideoWriter, png_bytes
 
@@ -134,7 +133,8 @@ class PictureFiles:
         Raises:
             StorageError: If it cannot be written.
         """
-        with self._writing():
+        # While a corpus is read an error is else taken for one of the corpus.
+        with writing(self._folder.path):
             self._add(start_frame, panels_TPHWC, fps)
 
     def _add(self, start_frame: int, panels_TPHWC: npt.NDArray[np.uint8], fps: float) -> None:
@@ -156,7 +156,7 @@ class PictureFiles:
         Raises:
             StorageError: If they cannot be written.
         """
-        with self._writing():
+        with writing(self._folder.path):
             self._write(self._joiner.flush(), self._panels)
             self._files.close()
             sheet = contact_sheet(np.stack(self._sheet))
@@ -172,14 +172,6 @@ class PictureFiles:
         trace: TracebackType | None,
     ) -> None:
         self._files.__exit__(kind, error, trace)
-
-    @contextmanager
-    def _writing(self) -> Generator[None]:
-        """An error while a corpus is read is else taken for one of the corpus."""
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(f"{self._folder.path} cannot be written: {error}") from error
 
     def _writer(self, suffix: str, width: int, height: int, fps: float) -> VideoWriter:
         path = self._folder.path / f"{self._stem}.{suffix}"

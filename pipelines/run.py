@@ -16,12 +16,11 @@ from typing import Any
 import ray
 import torch
 
-from infotok_core.errors import CheckpointError
 from infotok_core.opening import TokenizerIdentity, open_tokenizer
 from pipelines.analyse import analyse, analyse_again
 from pipelines.claims import claim_shards
 from pipelines.config import RunConfig
-from pipelines.errors import IncompleteError, PipelineError, PlanMismatchError
+from pipelines.errors import IncompleteError, PlanMismatchError
 from pipelines.finalise import finalise
 from pipelines.observe import Progress, RunControl
 from pipelines.plan import Plan, ensure_plan, known_plan, load_plan
@@ -43,7 +42,12 @@ from pipelines.statistics import (
 from pipelines.storage import Store
 from pipelines.timings import timed
 from pipelines.tokenise import tokenise
-from pipelines.tokenizer_choice import check_device, check_windows, chosen_tokenizer
+from pipelines.tokenizer_choice import (
+    check_device,
+    check_windows,
+    chosen_tokenizer,
+    opening_tokenizer,
+)
 from pipelines.work import WorkFolder
 from schemas.dealing import Rule
 from schemas.ids import digest
@@ -105,10 +109,8 @@ class Corpus:
         check_device(self.config, self.tokenizer, device)
         if not self.tokenizer.programs or device != "cpu":
             return
-        try:
+        with opening_tokenizer():
             open_tokenizer(self.config.tokenizer.checkpoint, device=device)
-        except (CheckpointError, ValueError) as error:
-            raise PipelineError(f"tokenizer: {error}") from error
 
     def preview(self, input_url: str) -> dict[str, Any]:
         """What a run would do, from a listing alone."""

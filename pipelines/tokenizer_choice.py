@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 from infotok_core.errors import CheckpointError
 from infotok_core.opening import TokenizerIdentity, identify_tokenizer
 from pipelines.config import RunConfig
 from pipelines.errors import PipelineError
 from schemas.tokens import MAX_CODES
 
-__all__ = ["check_device", "check_windows", "chosen_tokenizer"]
+__all__ = ["check_device", "check_windows", "chosen_tokenizer", "opening_tokenizer"]
 
 _SIDES_OF_KEEP = 16
 """What `pipelines.geometry` crops sides to multiples of."""
+
+
+@contextmanager
+def opening_tokenizer() -> Generator[None]:
+    """Say that it was the tokenizer that cannot be used.
+
+    Raises:
+        PipelineError: If it cannot.
+    """
+    try:
+        yield
+    except (CheckpointError, ValueError) as error:
+        raise PipelineError(f"tokenizer: {error}") from error
 
 
 def chosen_tokenizer(config: RunConfig) -> TokenizerIdentity:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from pipelines.errors import PipelineError, PlanMismatchError, StorageError
+from pipelines.errors import PipelineError, PlanMismatchError
+from pipelines.file_writes import writing
 from schemas.layout import MANIFEST_PATH
 
 __all__ = ["TrainingFolder", "setting_now", "what_differs"]
@@ -94,19 +94,12 @@ class TrainingFolder:
                 )
         elif writes:
             text = json.dumps(document, indent=1) + "\n"
-            with self._writing():
+            with writing(self.path):
                 self.path.mkdir(parents=True, exist_ok=True)
                 # Other processes of the run may be looking: never half of it.
                 temporary = self._recipe.with_suffix(".tmp")
                 temporary.write_text(text, encoding="utf-8")
                 temporary.replace(self._recipe)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Generator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise StorageError(f"{self.path} cannot be written: {error}") from error
 
     def load_state(self, device: torch.device) -> dict[str, Any] | None:
         """What `save_state` kept last; None if nothing yet.
@@ -133,7 +126,7 @@ class TrainingFolder:
             StorageError: If it cannot be written.
         """
         temporary = self._state.with_suffix(".tmp")
-        with self._writing():
+        with writing(self.path):
             try:
                 torch.save({"version": _STATE_VERSION, **state}, temporary)
                 temporary.replace(self._state)
